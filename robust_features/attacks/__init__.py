@@ -1,0 +1,19 @@
+"""Attacks: projected gradient ascent and what is built beside it."""
+
+from robust_features.attacks import losses
+from robust_features.attacks.pgd import (
+  AttackConfig,
+  AttackResult,
+  example_keys,
+  max_radius,
+  maximize,
+)
+
+__all__ = [
+  "AttackConfig",
+  "AttackResult",
+  "example_keys",
+  "losses",
+  "max_radius",
+  "maximize",
+]

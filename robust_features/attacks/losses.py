@@ -1,0 +1,77 @@
+"""Per-example losses of logits, for attacks and training.
+
+Every function maps logits `[B, K]` and labels `[B]` to float32 values `[B]`;
+an attack climbs them. Nothing is averaged here: an image's attack must not
+depend on its batch.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def _at(logits: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the logit of class `y` of every row, `[B]`."""
+  return jnp.take_along_axis(logits, y[:, None], axis=1)[:, 0]
+
+
+def _largest_other(logits: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the largest logit of a class that is not `y`, `[B]`."""
+  is_y = jax.nn.one_hot(y, logits.shape[1], dtype=bool)
+  return jnp.where(is_y, -jnp.inf, logits).max(axis=1)
+
+
+def cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the cross-entropy in nats, `[B]`."""
+  logits = logits.astype(jnp.float32)
+  return jax.nn.logsumexp(logits, axis=1) - _at(logits, y)
+
+
+def cw_margin(logits: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns max_{j != y} z_j - z_y, above zero where y is not predicted.
+
+  Its gradient does not vanish where the model is sure, unlike cross-entropy's.
+
+  Reference: arXiv:1608.04644, section VI.A (f_6 without its floor).
+  """
+  logits = logits.astype(jnp.float32)
+  return _largest_other(logits, y) - _at(logits, y)
+
+
+def dlr(logits: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the difference of logits ratio, invariant to shift and scale.
+
+  Raises:
+    ValueError: With fewer than three classes, where it is not defined.
+
+  Reference: arXiv:2003.01690, equation 6.
+  """
+  _require_classes(logits, 3, "dlr")
+  logits = logits.astype(jnp.float32)
+  ordered = jnp.sort(logits, axis=1)
+  spread = ordered[:, -1] - ordered[:, -3]
+  return cw_margin(logits, y) / jnp.maximum(spread, 1e-12)
+
+
+def dlr_targeted(
+  logits: jax.Array, y: jax.Array, target: jax.Array
+) -> jax.Array:
+  """Returns the targeted difference of logits ratio, (z_t - z_y) / spread.
+
+  Raises:
+    ValueError: With fewer than four classes, where it is not defined.
+
+  Reference: arXiv:2003.01690, equation 7.
+  """
+  _require_classes(logits, 4, "dlr_targeted")
+  logits = logits.astype(jnp.float32)
+  ordered = jnp.sort(logits, axis=1)
+  spread = ordered[:, -1] - 0.5 * (ordered[:, -3] + ordered[:, -4])
+  return (_at(logits, target) - _at(logits, y)) / jnp.maximum(spread, 1e-12)
+
+
+def _require_classes(logits: jax.Array, least: int, name: str) -> None:
+  if logits.shape[1] < least:
+    raise ValueError(
+      f"{name} needs at least {least} classes, got {logits.shape[1]}; "
+      "use cw_margin instead"
+    )

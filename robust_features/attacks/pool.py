@@ -1,0 +1,202 @@
+"""Runs an attack over any number of examples, in slots that are kept full.
+
+A slot whose example is done is given the next one; when none is left and half
+of the slots are idle, the rest moves to a batch of half the size. Broken
+examples thus cost nothing, and there is one compilation for each size used.
+Host code: its arrays can be saved between two calls of `Pool.step`, and a pool
+restored from them goes on with the same bits.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robust_features.attacks import slots
+
+_SMALLEST = 8  # Slots below which a batch is not worth halving.
+
+
+class Finished(NamedTuple):
+  """Examples that are done, as numpy arrays over them; see `slots.Tally`.
+
+  Attributes:
+    index: `[F]` global indices.
+    success: `[F]` bool.
+    x_adv: `[F, H, W, C]`.
+    queries: `[F]`.
+    gradients: `[F]`.
+    zero_gradients: `[F]`.
+  """
+
+  index: np.ndarray
+  success: np.ndarray
+  x_adv: np.ndarray
+  queries: np.ndarray
+  gradients: np.ndarray
+  zero_gradients: np.ndarray
+
+
+def batch_sizes(batch_size: int, multiple: int = 1) -> tuple[int, ...]:
+  """Returns the batch sizes in use, ascending, all multiples of `multiple`."""
+  sizes = [-(-batch_size // multiple) * multiple]
+  while sizes[-1] > max(_SMALLEST, multiple):
+    half = -(-sizes[-1] // 2)
+    sizes.append(max(-(-half // multiple) * multiple, multiple))
+  return tuple(reversed(sizes))
+
+
+@functools.partial(jax.jit, static_argnames="attack")
+def _advance(attack, logits_fn, example, state, is_live, cfg, num_steps):
+  idle = state.tally._replace(done=state.tally.done | ~is_live)
+  state = state._replace(tally=idle)
+  return slots.advance(attack, logits_fn, example, state, cfg, num_steps)
+
+
+@functools.partial(jax.jit, static_argnames="attack")
+def _fill(attack, example, state, is_new, cfg):
+  fresh = attack.init(example, cfg)
+  return fresh if state is None else slots.select(is_new, fresh, state)
+
+
+@jax.jit
+def _take(state, slot):
+  return jax.tree.map(lambda leaf: leaf[slot], state)
+
+
+class Pool:
+  """An attack on many examples; see the module."""
+
+  def __init__(
+    self,
+    attack: slots.Attack,
+    cfg: Any,
+    logits_fn: slots.LogitsFn,
+    example_fn: Callable[[np.ndarray], slots.Example],
+    todo: np.ndarray,
+    *,
+    sizes: tuple[int, ...],
+    num_steps: int,
+  ):
+    """Makes a pool that has not begun.
+
+    Args:
+      attack: The attack's functions.
+      cfg: Its settings.
+      logits_fn: A `jax.tree_util.Partial` from images to logits.
+      example_fn: Maps global indices `[S]` to what the attack needs of them.
+      todo: `[M]` global indices to attack.
+      sizes: Numbers of slots to choose from, ascending.
+      num_steps: Steps between two looks at what is done.
+    """
+    self._attack, self._cfg, self._logits_fn = attack, cfg, logits_fn
+    self._example_fn, self._sizes = example_fn, sizes
+    self._num_steps = num_steps
+    self._todo = np.asarray(todo, np.int64)
+    size = self._fitting(len(self._todo))
+    self._index = np.full(size, -1, np.int64)
+    self._example, self._state = None, None
+
+  def _fitting(self, count: int) -> int:
+    return next((s for s in self._sizes if s >= count), self._sizes[-1])
+
+  @property
+  def num_left(self) -> int:
+    """Examples that are not done."""
+    return len(self._todo) + int((self._index >= 0).sum())
+
+  def step(self) -> Finished | None:
+    """Refills the slots and steps them; None when everything is done."""
+    if not self.num_left:
+      return None
+    self._halve()
+    self._refill()
+    live = self._index >= 0
+    self._state = _advance(
+      self._attack,
+      self._logits_fn,
+      self._example,
+      self._state,
+      live,
+      self._cfg,
+      self._num_steps,
+    )
+    return self._harvest(live)
+
+  def _halve(self) -> None:
+    """Moves the live slots to a smaller batch if they fit one."""
+    live = np.flatnonzero(self._index >= 0)
+    size = self._fitting(self.num_left)
+    if size >= len(self._index) or self._state is None:
+      return
+    slot = np.resize(live, size) if len(live) else np.zeros(size, np.int64)
+    self._state = _take(self._state, slot)
+    index = np.full(size, -1, np.int64)
+    index[: len(live)] = self._index[live]
+    self._index, self._example = index, None
+
+  def _refill(self) -> None:
+    """Gives the idle slots the next examples."""
+    idle = np.flatnonzero(self._index < 0)[: len(self._todo)]
+    if not len(idle) and self._example is not None:
+      return
+    self._index[idle] = self._todo[: len(idle)]
+    self._todo = self._todo[len(idle) :]
+    # An idle slot computes on some other's image, and nobody looks.
+    some = self._index[self._index >= 0][0]
+    filled = np.where(self._index < 0, some, self._index)
+    self._example = self._example_fn(filled)
+    is_new = np.isin(np.arange(len(self._index)), idle)
+    self._state = _fill(
+      self._attack, self._example, self._state, is_new, self._cfg
+    )
+
+  def _harvest(self, live: np.ndarray) -> Finished:
+    tally = self._state.tally
+    done = np.asarray(tally.done) & live
+    success = np.asarray(tally.success)[done]
+    # Images are fetched only if there is something to see on them.
+    source = tally.x_adv if success.any() else self._example.x
+    x_adv = np.asarray(source)[done]
+    counts = [
+      np.asarray(count)[done]
+      for count in (tally.queries, tally.gradients, tally.zero_gradients)
+    ]
+    finished = Finished(self._index[done], success, x_adv, *counts)
+    self._index = np.where(done, -1, self._index)
+    return finished
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Returns everything that `restore` needs."""
+    leaves = jax.tree.leaves(self._state)
+    saved = {f"leaf_{k}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
+    return {"todo": self._todo, "slot_index": self._index, **saved}
+
+  def restore(self, arrays: dict[str, np.ndarray]) -> None:
+    """Goes on from arrays, if the slots are those of this pool's sizes.
+
+    Otherwise the examples that were under way begin again, which changes
+    nothing but the time.
+    """
+    index = np.asarray(arrays["slot_index"])
+    todo = np.asarray(arrays["todo"])
+    if len(index) not in self._sizes:
+      under_way = index[index >= 0]
+      self._todo = np.sort(np.concatenate([under_way, todo]))
+      self._index = np.full(self._fitting(len(self._todo)), -1, np.int64)
+      return
+    self._todo, self._index = todo, index.copy()
+    live = index[index >= 0]
+    if not len(live):
+      return
+    filled = np.where(index < 0, live[0], index)
+    self._example = self._example_fn(filled)
+    blank = jax.eval_shape(self._attack.init, self._example, self._cfg)
+    leaves = [
+      jnp.asarray(arrays[f"leaf_{k}"])
+      for k in range(len(jax.tree.leaves(blank)))
+    ]
+    self._state = jax.tree.unflatten(jax.tree.structure(blank), leaves)

@@ -1,0 +1,146 @@
+"""Orbax checkpoints: arrays plus a JSON description, verified when read.
+
+Everything that knows Orbax lives in this file.
+"""
+
+import hashlib
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+# Orbax reports every save at INFO and, on one host, harmless sharding warnings.
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class CheckpointError(ValueError):
+  """A checkpoint that cannot be used; the message says why and what to do."""
+
+
+def digest(tree: Any) -> str:
+  """Returns the SHA-256 of a tree's paths, types, shapes and bytes."""
+  result = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(leaf)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    result.update(f"{name} {array.dtype} {array.shape}\n".encode())
+    result.update(np.ascontiguousarray(array).tobytes())
+  return result.hexdigest()
+
+
+class Checkpoints:
+  """The newest checkpoints of one run, saved in the background.
+
+  A save that was cut short leaves nothing behind that a reader would find.
+  """
+
+  def __init__(self, directory: str | pathlib.Path, keep: int = 1):
+    self.directory = pathlib.Path(directory).absolute()
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep, cleanup_tmp_directories=True
+      ),
+      item_names=("state", "metadata"),
+    )
+
+  def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
+    """Starts saving; the arrays are copied before this returns."""
+    if step in self._manager.all_steps():
+      return
+    content = {"digest": digest(state), "metadata": metadata}
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        metadata=ocp.args.JsonSave(content),
+      ),
+      force=True,
+    )
+
+  def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    """Returns the newest (state, metadata), or None where there is none.
+
+    Args:
+      like: A tree of the same structure, arrays or `jax.ShapeDtypeStruct`.
+
+    Raises:
+      CheckpointError: If it is damaged or of another structure.
+    """
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    where = self.directory / str(step)
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    try:
+      found = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(abstract),
+          metadata=ocp.args.JsonRestore(),
+        ),
+      )
+    except Exception as error:  # Orbax and TensorStore raise many kinds.
+      raise _damaged(where, error) from None
+    state, content = found["state"], found["metadata"]
+    if digest(state) != content["digest"]:
+      raise _damaged(where, "its checksum does not match")
+    return state, content["metadata"]
+
+  def latest_step(self) -> int | None:
+    """Returns the step of the newest checkpoint."""
+    return self._manager.latest_step()
+
+  def wait(self) -> None:
+    """Returns once every save has reached the disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, then releases the background threads."""
+    self._manager.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self.close()
+
+
+def _damaged(where: pathlib.Path, error: Any) -> CheckpointError:
+  reason = str(error).strip().split("\n")[0][:200]
+  return CheckpointError(
+    f"checkpoint {where} is damaged or of another model ({reason}); "
+    "delete this folder to go on from what is left"
+  )
+
+
+def save_variables(
+  directory: str | pathlib.Path,
+  variables: dict[str, Any],
+  metadata: dict[str, Any],
+) -> None:
+  """Saves a model's variables with a JSON description (step 0)."""
+  with Checkpoints(directory) as checkpoints:
+    checkpoints.save(0, variables, metadata)
+
+
+def load_variables(
+  directory: str | pathlib.Path, like: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Loads what `save_variables` saved.
+
+  Raises:
+    CheckpointError: If there is nothing there, it is damaged, or it has
+      another structure than `like`.
+  """
+  directory = pathlib.Path(directory)
+  if not directory.is_dir():
+    raise CheckpointError(f"there is no checkpoint at {directory}")
+  with Checkpoints(directory) as checkpoints:
+    found = checkpoints.restore(like)
+  if found is None:
+    raise CheckpointError(f"there is no checkpoint at {directory}")
+  return found

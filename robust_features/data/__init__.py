@@ -1,0 +1,1 @@
+"""Data sets as arrays: sources, the planted set, augmentation, preparation."""

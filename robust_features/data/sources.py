@@ -1,0 +1,178 @@
+"""Where data sets come from: one loader a source, and what they share.
+
+`load(cfg)` reads the whole set, carves the validation set out of train and
+takes the subsets that the config asks for. Loaders return what lies on disk;
+everything random is decided here, from the seed alone.
+
+No loader needs TensorFlow or PyTorch, and none reads a pickle.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from robust_features.data import dataset as dataset_lib
+from robust_features.data import files, planted, tfds_source
+from robust_features.data.dataset import DataError, Dataset, Splits
+
+# Draws that share the config's seed and must not share their randomness.
+_STREAM_SUBSET, _STREAM_VALIDATION, _STREAM_PLANTED = range(3)
+_PLANTED_TRAIN, _PLANTED_TEST = 4_000, 1_000
+_DIGITS_TEST = 297  # Leaves 1,500 of the 1,797 to train on.
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which data set, and how much of it.
+
+  Attributes:
+    source: "tfds", "image_folder", "npz", "digits" or "planted".
+    name: What the source calls the set: a tfds name such as "cifar10"; for
+      "npz", the stem of the file or files in `data_dir`; unused by the others.
+    data_dir: Folder that holds the set; unused by "digits" and "planted".
+    num_train: Training images to keep; 0 keeps all that validation leaves.
+    num_test: Test images to keep; 0 keeps all.
+    num_validation: Images held out of the training set; 0 for none.
+    seed: Decides subsets and validation set, and draws "planted".
+    image_size: Height and width that images are resized to, in pixels; 0 keeps
+      them as they are.
+  """
+
+  source: str
+  name: str
+  data_dir: str
+  num_train: int
+  num_test: int
+  num_validation: int
+  seed: int
+  image_size: int
+
+  def __post_init__(self):
+    if self.source not in SOURCES:
+      raise ValueError(
+        f"source must be one of {', '.join(SOURCES)}, got {self.source!r}"
+      )
+    for field in ("num_train", "num_test", "num_validation", "seed"):
+      _check_count(field, getattr(self, field))
+    _check_count("image_size", self.image_size)
+    if self.source in ("tfds", "npz") and not self.name:
+      raise ValueError(f"name must be set for source={self.source!r}, got ''")
+    if self.source in ("image_folder", "npz") and not self.data_dir:
+      raise ValueError(
+        f"data_dir must be set for source={self.source!r}, got ''"
+      )
+
+
+def _check_count(field: str, value: int) -> None:
+  if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    raise ValueError(f"{field} must be an integer >= 0, got {value!r}")
+
+
+def load(cfg: DataConfig) -> Splits:
+  """Reads a data set and returns its training, validation and test parts.
+
+  Args:
+    cfg: Which set and how much of it.
+
+  Returns:
+    Checked, disjoint parts. A part that does not exist (no validation asked
+    for; a set that has only test images) is empty.
+
+  Raises:
+    DataError: One line that names the file or field and says the remedy.
+  """
+  train, test = SOURCES[cfg.source](cfg)
+  for split, part in (("train", train), ("test", test)):
+    if part.num_examples:
+      dataset_lib.check(part, where=f"{cfg.source} {split}")
+      _check_size(part, split, cfg)
+  if train.num_examples:
+    train, validation = dataset_lib.split_validation(
+      train, cfg.num_validation, _seed(cfg, _STREAM_VALIDATION)
+    )
+    train = _keep(train, "num_train", cfg)
+  else:
+    validation = train
+  return Splits(train, validation, _keep(test, "num_test", cfg))
+
+
+def _seed(cfg: DataConfig, stream: int) -> tuple[int, int]:
+  return (cfg.seed, stream)
+
+
+def _keep(part: Dataset, field: str, cfg: DataConfig) -> Dataset:
+  num = getattr(cfg, field)
+  if num > part.num_examples:
+    raise DataError(
+      f"{field} must be at most {part.num_examples} here (validation taken"
+      f" off), or 0 for all, got {num}"
+    )
+  return dataset_lib.subset(part, num, _seed(cfg, _STREAM_SUBSET))
+
+
+def _check_size(part: Dataset, split: str, cfg: DataConfig) -> None:
+  """Raises if image_size was asked of a source that cannot resize."""
+  size = part.image_shape[:2]
+  if cfg.image_size and size != (cfg.image_size, cfg.image_size):
+    raise DataError(
+      f"image_size must be 0 for source={cfg.source!r}, whose {split} images"
+      f" are {size[0]}x{size[1]}, got {cfg.image_size}"
+    )
+
+
+def _empty_like(part: Dataset) -> Dataset:
+  return dataset_lib.take(part, np.zeros(0, np.int64))
+
+
+def _load_tfds(cfg: DataConfig) -> tuple[Dataset, Dataset]:
+  return tfds_source.load(cfg.name, cfg.data_dir, cfg.image_size)
+
+
+def _load_image_folder(cfg: DataConfig) -> tuple[Dataset, Dataset]:
+  return files.load_image_folder(cfg.data_dir, cfg.image_size)
+
+
+def _load_npz(cfg: DataConfig) -> tuple[Dataset, Dataset]:
+  train, test = files.load_npz(cfg.data_dir, cfg.name)
+  return (_empty_like(test) if train is None else train), test
+
+
+def _load_digits(cfg: DataConfig) -> tuple[Dataset, Dataset]:
+  """Returns scikit-learn's 1,797 real digits, uint8 `[N, 8, 8, 1]`.
+
+  They come without a test set: which 297 are held out is fixed, whatever the
+  seed, so that no seed has trained on another's test images.
+  """
+  del cfg
+  from sklearn import datasets  # Takes a second that other sources need not.
+
+  data, labels = datasets.load_digits(return_X_y=True)
+  # Grey levels 0 to 16, rounded onto 0 to 255.
+  images = np.rint(np.asarray(data).reshape(-1, 8, 8, 1) * (255 / 16))
+  whole = dataset_lib.make(images.astype(np.uint8), labels, 10, where="digits")
+  return dataset_lib.split_validation(whole, _DIGITS_TEST, 0)
+
+
+def _load_planted(cfg: DataConfig) -> tuple[Dataset, Dataset]:
+  """Draws as many planted images as are asked for; 0 for 4,000 and 1,000."""
+  num_train = _PLANTED_TRAIN
+  if cfg.num_train:
+    num_train = cfg.num_train + cfg.num_validation
+  num_test = cfg.num_test or _PLANTED_TEST
+  seed = _seed(cfg, _STREAM_PLANTED)
+  params = planted.PlantedConfig()
+  return (
+    planted.generate(num_train, (*seed, 0), params),
+    planted.generate(num_test, (*seed, 1), params),
+  )
+
+
+# A loader returns the whole training and test sets.
+SOURCES: dict[str, Callable[[DataConfig], tuple[Dataset, Dataset]]] = {
+  "tfds": _load_tfds,
+  "image_folder": _load_image_folder,
+  "npz": _load_npz,
+  "digits": _load_digits,
+  "planted": _load_planted,
+}

@@ -1,0 +1,328 @@
+"""Accuracy and robust accuracy, with the strength of the attack beside them.
+
+An example counts as robust at eps if the model is right on it and no attack of
+this run at a radius up to eps changed that. Examples already broken are not
+attacked again; randomness is keyed by an example's index in the data set.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robust_features import attacks, preemption, sharding
+from robust_features.attacks import losses
+from robust_features.data import dataset as ds
+from robust_features.logs import progress
+
+LOSSES = {
+  "cross_entropy": losses.cross_entropy,
+  "cw_margin": losses.cw_margin,
+  "dlr": losses.dlr,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+  """Settings of a robust evaluation.
+
+  Attributes:
+    norm: "l2" or "linf".
+    eps: Radii in pixel units of [0, 1].
+    num_steps: Steps of projected gradient ascent.
+    step_ratio: A step's length in units of eps / num_steps.
+    num_restarts: The image itself, then random starts.
+    loss: What is climbed: "cross_entropy", "cw_margin" or "dlr".
+    bn_mode: BatchNorm under attack, "running" or "batch".
+    batch_size: Images at a time.
+  """
+
+  norm: str
+  eps: tuple[float, ...]
+  num_steps: int
+  step_ratio: float
+  num_restarts: int
+  loss: str
+  bn_mode: str
+  batch_size: int
+
+  def __post_init__(self):
+    if self.loss not in LOSSES:
+      raise ValueError(f"loss must be one of {tuple(LOSSES)}, got {self.loss!r}")
+    if self.bn_mode not in ("running", "batch"):
+      raise ValueError(
+        f"bn_mode must be 'running' or 'batch', got {self.bn_mode!r}"
+      )
+    if self.batch_size < 1:
+      raise ValueError(f"batch_size must be at least 1, got {self.batch_size!r}")
+    for eps in self.eps:
+      self.attack(eps)
+
+  def attack(self, eps: float) -> attacks.AttackConfig:
+    """Returns the attack at one radius."""
+    return attacks.AttackConfig(
+      norm=self.norm,
+      eps=eps,
+      step_size=self.step_ratio * eps / max(self.num_steps, 1),
+      num_steps=self.num_steps,
+      num_restarts=self.num_restarts,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What an evaluation found; fractions in [0, 1].
+
+  Attributes:
+    accuracy: Fraction classified correctly.
+    robust_accuracy: The same under attack, by radius.
+    class_robust_accuracy: By radius, the fraction of every class.
+    attack: The attack's settings, gradient calls an example and fraction of
+      attacked examples that ever met a zero gradient.
+    num_examples: Size of the set.
+    seconds: Wall time.
+  """
+
+  accuracy: float
+  robust_accuracy: dict[float, float]
+  class_robust_accuracy: dict[float, list[float]]
+  attack: dict[str, Any]
+  num_examples: int
+  seconds: float
+
+
+def check_radius(name: str, eps: float, norm: str, shape) -> None:
+  """Raises ValueError where a radius exceeds the box's diameter."""
+  largest = attacks.max_radius(norm, tuple(shape))
+  if eps > largest:
+    raise ValueError(
+      f"{name} is {eps:g}, larger than the {norm} diameter {largest:g} of the "
+      f"images' box [0, 1]; radii are in units of [0, 1]: write {eps:g}/255?"
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "bn_mode"))
+def _logits(model, variables, images, indices, bn_mode):
+  x = ds.to_float(sharding.split_batch(images[indices]))
+  return apply(model, variables, x, bn_mode).logits
+
+
+def apply(model: nn.Module, variables, x, bn_mode: str = "running", **kwargs):
+  """Returns the model's `Outputs` and never changes its statistics."""
+  if bn_mode == "running":
+    return model.apply(variables, x, bn_mode=bn_mode, **kwargs)
+  outputs, _ = model.apply(
+    variables, x, bn_mode=bn_mode, mutable=["batch_stats"], **kwargs
+  )
+  return outputs
+
+
+def batches(indices: np.ndarray, batch_size: int):
+  """Yields (indices `[batch_size]`, number of real ones), the last one padded."""
+  for start in range(0, len(indices), batch_size):
+    part = indices[start : start + batch_size]
+    count = len(part)
+    yield np.pad(part, (0, batch_size - count), mode="edge"), count
+
+
+def even_batch(batch_size: int, num_examples: int) -> int:
+  """Returns a batch size that the devices divide, no larger than needed."""
+  devices = jax.device_count()
+  size = min(batch_size, num_examples)
+  return -(-size // devices) * devices
+
+
+def predict(
+  model: nn.Module, variables, images: np.ndarray, batch_size: int
+) -> np.ndarray:
+  """Returns logits `[N, K]` of images `[N, H, W, C]`.
+
+  Raises:
+    ValueError: If the model's outputs are not finite.
+  """
+  batch_size = even_batch(batch_size, len(images))
+  images = sharding.replicate(images)
+  found = [
+    (_logits(model, variables, images, part, "running"), count)
+    for part, count in batches(np.arange(len(images)), batch_size)
+  ]
+  logits = np.concatenate([np.asarray(part)[:count] for part, count in found])
+  if not np.isfinite(logits).all():
+    raise ValueError("the model's outputs are not finite; train it again")
+  return logits
+
+
+def accuracy(model, variables, dataset: ds.Dataset, batch_size: int) -> float:
+  """Returns the fraction of a data set that is classified correctly."""
+  logits = predict(model, variables, dataset.images, batch_size)
+  return float((logits.argmax(1) == dataset.labels).mean())
+
+
+def classification_objective(
+  logits_fn: Callable[[jax.Array], jax.Array], y: jax.Array, loss: str
+) -> attacks.pgd.ObjectiveFn:
+  """Returns an objective that climbs a loss and keeps the largest margin.
+
+  A larger loss need not mean another class; a margin above zero does.
+  """
+
+  def objective(x):
+    logits = logits_fn(x)
+    return LOSSES[loss](logits, y), losses.cw_margin(logits, y)
+
+  return objective
+
+
+@functools.partial(jax.jit, static_argnames=("model", "loss", "bn_mode"))
+def _attack(
+  model, variables, images, labels, indices, key, cfg, *, loss, bn_mode
+):
+  """Attacks the images at `indices` `[B]`; returns broken, zero gradients."""
+  x = ds.to_float(sharding.split_batch(images[indices]))
+  y = labels[indices]
+  objective = classification_objective(
+    lambda x: apply(model, variables, x, bn_mode).logits, y, loss
+  )
+  keys = attacks.example_keys(key, indices)
+  result = attacks.maximize(objective, x, keys, cfg)
+  # Judged as the model is used, whatever the mode of the attack.
+  logits = apply(model, variables, result.x_adv).logits
+  return logits.argmax(1) != y, result.zero_gradients
+
+
+def _survivors(attack, indices: np.ndarray, batch_size: int, bar):
+  """Runs an attack on some examples; returns who is left, zero gradients."""
+  broken, zeros = [], []
+  for part, count in batches(indices, batch_size):
+    preemption.check()
+    found, zero = attack(part)
+    broken.append(np.asarray(found)[:count])
+    zeros.append(np.asarray(zero)[:count])
+    bar.update(count)
+  if not broken:
+    return indices, np.zeros(0, np.int32)
+  return indices[~np.concatenate(broken)], np.concatenate(zeros)
+
+
+def evaluate(
+  model: nn.Module,
+  variables: Any,
+  dataset: ds.Dataset,
+  cfg: EvaluateConfig,
+  key: jax.Array,
+  name: str = "evaluate",
+) -> Evaluation:
+  """Measures accuracy and robust accuracy at every radius of `cfg.eps`.
+
+  Raises:
+    ValueError: If a radius exceeds the box, or outputs are not finite.
+  """
+  start = time.monotonic()
+  for eps in cfg.eps:
+    check_radius("eps", eps, cfg.norm, dataset.images.shape[1:])
+  logits = predict(model, variables, dataset.images, cfg.batch_size)
+  alive = np.flatnonzero(logits.argmax(1) == dataset.labels)
+  clean = len(alive) / len(dataset.labels)
+  images, labels = sharding.replicate((dataset.images, dataset.labels))
+  batch_size = even_batch(cfg.batch_size, len(dataset.labels))
+  robust, by_class, attacked, stuck = {}, {}, 0, 0
+  with progress(len(alive) * len(cfg.eps), name, unit="image") as bar:
+    for eps in sorted(cfg.eps):
+      attack = functools.partial(
+        _attack, model, variables, images, labels, key=key,
+        cfg=cfg.attack(eps), loss=cfg.loss, bn_mode=cfg.bn_mode,
+      )  # fmt: skip
+      attacked += len(alive)
+      alive, zeros = _survivors(
+        lambda part, attack=attack: attack(part), alive, batch_size, bar
+      )
+      stuck += int((zeros > 0).sum())
+      robust[eps] = len(alive) / len(dataset.labels)
+      by_class[eps] = _by_class(alive, dataset)
+  return Evaluation(
+    accuracy=clean,
+    robust_accuracy=robust,
+    class_robust_accuracy=by_class,
+    attack=_strength(cfg, stuck / max(attacked, 1)),
+    num_examples=len(dataset.labels),
+    seconds=time.monotonic() - start,
+  )
+
+
+def _by_class(alive: np.ndarray, dataset: ds.Dataset) -> list[float]:
+  counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+  left = np.bincount(dataset.labels[alive], minlength=dataset.num_classes)
+  return [float(v) for v in left / np.maximum(counts, 1)]
+
+
+def _strength(cfg: EvaluateConfig, zero_gradient_fraction: float) -> dict:
+  return {
+    "name": "pgd",
+    "norm": cfg.norm,
+    "num_steps": cfg.num_steps,
+    "step_size": f"{cfg.step_ratio:g} eps/{cfg.num_steps}",
+    "num_restarts": cfg.num_restarts,
+    "loss": cfg.loss,
+    "bn_mode": cfg.bn_mode,
+    "gradients": cfg.num_steps * cfg.num_restarts,
+    "zero_gradient_fraction": zero_gradient_fraction,
+  }
+
+
+def step_sweep(
+  model: nn.Module,
+  variables: Any,
+  dataset: ds.Dataset,
+  cfg: EvaluateConfig,
+  key: jax.Array,
+  steps: tuple[int, ...],
+  step_ratios: tuple[float, ...],
+) -> list[dict[str, Any]]:
+  """Robust accuracy at `cfg.eps[0]` against the number of steps.
+
+  For every number of steps each step size of the grid is tried on all
+  examples; the accuracy under the strongest one is the row's.
+
+  Reference: arXiv:1905.02175, appendix D.2, figure 8.
+  """
+  rows = []
+  for num_steps in steps:
+    tried = {}
+    for ratio in step_ratios if num_steps else step_ratios[:1]:
+      attempt = dataclasses.replace(
+        cfg, eps=cfg.eps[:1], num_steps=num_steps, step_ratio=ratio
+      )
+      found = evaluate(
+        model, variables, dataset, attempt, key, f"{num_steps} steps"
+      )
+      tried[ratio] = found.robust_accuracy[cfg.eps[0]]
+    best = min(tried, key=lambda ratio: tried[ratio])
+    rows.append(
+      {"num_steps": num_steps, "robust_accuracy": tried[best], "step_ratio": best}
+    )
+  return rows
+
+
+def cue_shares(
+  model: nn.Module, variables: Any, conflict: ds.Dataset, batch_size: int
+) -> dict[str, float]:
+  """Returns how often a model follows the shape and how often the texture.
+
+  Args:
+    model: The architecture.
+    variables: Its variables.
+    conflict: Images whose `extras["shape"]` and `extras["texture"]` classes
+      were drawn independently; chance is 1 / classes for either.
+    batch_size: Images at a time.
+  """
+  predicted = predict(model, variables, conflict.images, batch_size).argmax(1)
+  return {
+    cue: float((predicted == conflict.extras[cue]).mean())
+    for cue in ("shape", "texture")
+  }

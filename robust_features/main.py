@@ -1,0 +1,93 @@
+"""Runs an experiment: `python -m robust_features.main --config=FILE`.
+
+A finished part is skipped and an interrupted one goes on where it stopped; the
+same command serves for both.
+"""
+
+import os
+import pathlib
+import re
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from robust_features import preemption
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File of configs/, such as configs/quickstart.py."
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Where everything is written; default runs/<config's name>."
+)
+_CACHE = flags.DEFINE_string(
+  "compilation_cache",
+  os.path.expanduser("~/.cache/robust_features/jax"),
+  "Folder of compiled programs, trusted when read; empty for none.",
+)
+
+
+def _fractions(argv: list[str]) -> list[str]:
+  """Lets a radius be written as the field writes it: eps=8/255."""
+  ratio = re.compile(r"(--config\.[^=]+)=(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
+
+  def number(arg: str) -> str:
+    found = ratio.fullmatch(arg)
+    if not found or not float(found[3]):
+      return arg
+    return f"{found[1]}={float(found[2]) / float(found[3])!r}"
+
+  return [number(arg) for arg in argv]
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    rest = flags.FLAGS(_fractions(argv))
+    if _CONFIG.value is None:
+      raise ValueError("--config is missing, such as configs/quickstart.py")
+  except (
+    flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError
+  ) as error:  # fmt: skip
+    _fail(error)
+  return rest
+
+
+def _fail(error: BaseException) -> None:
+  """Prints one line and exits with status 1."""
+  text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+  sys.exit(f"error: {' '.join(text.split())}")
+
+
+def _use_cache(directory: str) -> None:
+  if directory:
+    jax.config.update("jax_compilation_cache_dir", directory)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def main(argv: list[str]) -> None:
+  """Dispatches on the config's kind of experiment."""
+  if len(argv) > 1:
+    _fail(ValueError(f"unknown argument {argv[1]!r}"))
+  logging.set_verbosity(logging.WARNING)
+  config = _CONFIG.value
+  name = pathlib.Path(flags.FLAGS["config"].config_filename).stem
+  workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
+  _use_cache(_CACHE.value)
+  preemption.install()
+  try:
+    if config.experiment == "gaussian":
+      from robust_features import theory_study as experiment
+    else:
+      from robust_features import study as experiment
+    experiment.run(config, workdir)
+  except preemption.Stopped as stopped:
+    sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")
+    sys.exit(143)
+  except (ValueError, OSError) as error:
+    _fail(error)
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=_parse)

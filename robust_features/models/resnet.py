@@ -1,0 +1,157 @@
+"""Residual networks for small images, and their narrow relatives.
+
+The CIFAR form of the paper's library: 3x3 stem without max-pool, stages of
+widths w, 2w, 4w, ... with strides 1, 2, 2, ..., stride on the 3x3 convolution,
+projection shortcuts where the shape changes, activation after the addition.
+
+Reference: arXiv 1512.03385 (ResNet); arXiv 1905.02175 appendix C.1.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from robust_features.models import layers
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions and a shortcut; the caller applies the last ReLU.
+
+  Attributes:
+    width: channels of both convolutions.
+    stride: of the first convolution.
+    dtype: the compute type.
+  """
+
+  width: int
+  stride: int = 1
+  dtype: Any = jnp.float32
+  expansion = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array, bn_mode: str) -> jax.Array:
+    """Maps [B, H, W, C] to [B, H / stride, W / stride, width]."""
+    dtype = self.dtype
+    y = layers.Conv(self.width, stride=self.stride, dtype=dtype, name="conv1")(
+      x
+    )
+    y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
+    y = layers.Conv(self.width, dtype=dtype, name="conv2")(y)
+    y = layers.BatchNorm(dtype, name="bn2")(y, bn_mode)
+    return y + _shortcut(x, self.width, self.stride, bn_mode, dtype)
+
+
+class Bottleneck(nn.Module):
+  """1x1, 3x3 and 1x1 convolutions; the caller applies the last ReLU.
+
+  Attributes:
+    width: channels of the first two convolutions; the third has 4 times more.
+    stride: of the 3x3 convolution.
+    dtype: the compute type.
+  """
+
+  width: int
+  stride: int = 1
+  dtype: Any = jnp.float32
+  expansion = 4
+
+  @nn.compact
+  def __call__(self, x: jax.Array, bn_mode: str) -> jax.Array:
+    """Maps [B, H, W, C] to [B, H / stride, W / stride, 4 * width]."""
+    dtype, out = self.dtype, self.expansion * self.width
+
+    def pointwise(features, name):
+      return layers.Conv(features, (1, 1), 1, (0, 0), dtype=dtype, name=name)
+
+    y = pointwise(self.width, "conv1")(x)
+    y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
+    y = layers.Conv(self.width, stride=self.stride, dtype=dtype, name="conv2")(
+      y
+    )
+    y = jax.nn.relu(layers.BatchNorm(dtype, name="bn2")(y, bn_mode))
+    y = pointwise(out, "conv3")(y)
+    y = layers.BatchNorm(dtype, name="bn3")(y, bn_mode)
+    return y + _shortcut(x, out, self.stride, bn_mode, dtype)
+
+
+def _shortcut(x, features, stride, bn_mode, dtype):
+  """Returns `x`, projected by a 1x1 convolution where the shape changes."""
+  if stride == 1 and x.shape[-1] == features:
+    return x
+  conv = layers.Conv(
+    features, (1, 1), stride, (0, 0), dtype=dtype, name="shortcut_conv"
+  )
+  return layers.BatchNorm(dtype, name="shortcut_bn")(conv(x), bn_mode)
+
+
+class ResNet(nn.Module):
+  """A residual network; the representation is the pooled last activation.
+
+  Attributes:
+    num_classes: number of logits K.
+    stage_sizes: blocks in each stage.
+    width: channels of the stem and the first stage; doubles with each stage.
+    bottleneck: whether blocks are `Bottleneck` (else `BasicBlock`).
+    mean: subtracted from the images, one number or one a channel.
+    std: divided by, one number or one a channel.
+    dtype: the compute type.
+  """
+
+  num_classes: int = 10
+  stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
+  width: int = 64
+  bottleneck: bool = False
+  mean: tuple[float, ...] = layers.CIFAR_MEAN
+  std: tuple[float, ...] = layers.CIFAR_STD
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, bn_mode: str = "running", fake_relu: bool = False
+  ) -> layers.Outputs:
+    """Classifies images `x` [B, H, W, C] in [0, 1]."""
+    dtype = self.dtype
+    block = Bottleneck if self.bottleneck else BasicBlock
+    y = layers.normalize(x, self.mean, self.std, dtype)
+    y = layers.Conv(self.width, dtype=dtype, name="conv1")(y)
+    y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
+    left = sum(self.stage_sizes)
+    for stage, num_blocks in enumerate(self.stage_sizes):
+      for i in range(num_blocks):
+        left -= 1
+        y = block(
+          width=self.width * 2**stage,
+          stride=2 if stage > 0 and i == 0 else 1,
+          dtype=dtype,
+          name=f"layer{stage + 1}_{i}",
+        )(y, bn_mode)
+        y = layers.last_relu(y, fake_relu and left == 0)
+    representation = layers.global_mean(y)
+    logits = layers.Linear(self.num_classes, dtype, name="linear")(
+      representation
+    )
+    return layers.Outputs(logits.astype(jnp.float32), representation)
+
+
+def resnet18(*, width: int = 0, **fields: Any) -> ResNet:
+  """Returns the CIFAR ResNet-18 (11.2M parameters, 512-d representation)."""
+  return ResNet(stage_sizes=(2, 2, 2, 2), width=width or 64, **fields)
+
+
+def resnet34(*, width: int = 0, **fields: Any) -> ResNet:
+  """Returns the CIFAR ResNet-34 (21.3M parameters, 512-d representation)."""
+  return ResNet(stage_sizes=(3, 4, 6, 3), width=width or 64, **fields)
+
+
+def resnet50(*, width: int = 0, **fields: Any) -> ResNet:
+  """Returns the CIFAR ResNet-50 (23.5M parameters, 2048-d representation)."""
+  return ResNet(
+    stage_sizes=(3, 4, 6, 3), width=width or 64, bottleneck=True, **fields
+  )
+
+
+def small_resnet(*, width: int = 0, **fields: Any) -> ResNet:
+  """Returns a narrow three-block network for CPU (16, 32, 64 channels)."""
+  return ResNet(stage_sizes=(1, 1, 1), width=width or 16, **fields)

@@ -1,0 +1,132 @@
+"""Networks small enough to train in seconds on a CPU."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from robust_features.models import layers
+
+
+class CNN(nn.Module):
+  """Plain 3x3 convolutions, then a linear layer.
+
+  Attributes:
+    num_classes: number of logits K.
+    width: channels of the first layer.
+    multipliers: channels of each layer in units of `width`.
+    strides: stride of each layer.
+    batch_norm: whether each convolution is followed by BatchNorm.
+    pool: pixels of the average pool before the representation; 0 pools over
+      the whole image, 1 keeps every pixel.
+    mean: subtracted from the images, one number or one a channel.
+    std: divided by, one number or one a channel.
+    dtype: the compute type.
+  """
+
+  num_classes: int = 10
+  width: int = 16
+  multipliers: tuple[int, ...] = (1, 2, 4)
+  strides: tuple[int, ...] = (1, 2, 2)
+  batch_norm: bool = True
+  pool: int = 2
+  mean: tuple[float, ...] = layers.DEFAULT_MEAN
+  std: tuple[float, ...] = layers.DEFAULT_STD
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, bn_mode: str = "running", fake_relu: bool = False
+  ) -> layers.Outputs:
+    """Classifies images `x` [B, H, W, C] in [0, 1]."""
+    dtype = self.dtype
+    y = layers.normalize(x, self.mean, self.std, dtype)
+    last = len(self.multipliers) - 1
+    plan = zip(self.multipliers, self.strides, strict=True)
+    for i, (multiplier, stride) in enumerate(plan):
+      y = layers.Conv(
+        self.width * multiplier,
+        stride=stride,
+        use_bias=not self.batch_norm,
+        dtype=dtype,
+        name=f"conv{i + 1}",
+      )(y)
+      if self.batch_norm:
+        y = layers.BatchNorm(dtype, name=f"bn{i + 1}")(y, bn_mode)
+      y = layers.last_relu(y, fake_relu and i == last)
+    representation = _pool_and_flatten(y, self.pool)
+    logits = layers.Linear(self.num_classes, dtype, name="linear")(
+      representation
+    )
+    return layers.Outputs(logits.astype(jnp.float32), representation)
+
+
+def _pool_and_flatten(y: jax.Array, pool: int) -> jax.Array:
+  """Averages squares of `pool` pixels (0: all), [B, H, W, C] -> [B, D]."""
+  if pool == 0:
+    return layers.global_mean(y)
+  y = layers.mean_pool(y.astype(jnp.float32), pool)
+  return y.reshape(y.shape[0], -1)
+
+
+class MLP(nn.Module):
+  """Fully connected layers on the flattened image.
+
+  Attributes:
+    num_classes: number of logits K.
+    hidden: units of each hidden layer.
+    mean: subtracted from the images, one number or one a channel.
+    std: divided by, one number or one a channel.
+    dtype: the compute type.
+  """
+
+  num_classes: int = 10
+  hidden: tuple[int, ...] = (256, 256)
+  mean: tuple[float, ...] = layers.DEFAULT_MEAN
+  std: tuple[float, ...] = layers.DEFAULT_STD
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, bn_mode: str = "running", fake_relu: bool = False
+  ) -> layers.Outputs:
+    """Classifies images `x` [B, H, W, C] in [0, 1].
+
+    Raises:
+      ValueError: if `bn_mode` is none of the three (it changes nothing here).
+    """
+    layers.check_bn_mode(bn_mode)
+    y = layers.normalize(x, self.mean, self.std, self.dtype)
+    y = y.reshape(y.shape[0], math.prod(y.shape[1:]))
+    for i, features in enumerate(self.hidden):
+      y = layers.Linear(features, self.dtype, name=f"hidden{i + 1}")(y)
+      y = layers.last_relu(y, fake_relu and i == len(self.hidden) - 1)
+    logits = layers.Linear(self.num_classes, self.dtype, name="linear")(y)
+    return layers.Outputs(logits.astype(jnp.float32), y.astype(jnp.float32))
+
+
+def cnn(*, width: int = 0, **fields: Any) -> CNN:
+  """Returns three convolutions of 16, 32, 64 channels with BatchNorm."""
+  return CNN(width=width or 16, **fields)
+
+
+def cnn4(*, width: int = 0, **fields: Any) -> CNN:
+  """Returns four convolutions of 32, 64, 128, 128 channels with BatchNorm."""
+  return CNN(
+    width=width or 32,
+    multipliers=(1, 2, 4, 4),
+    strides=(1, 2, 2, 2),
+    **fields,
+  )
+
+
+def plain_cnn(*, width: int = 0, **fields: Any) -> CNN:
+  """Returns the three convolutions of `cnn` without BatchNorm."""
+  return CNN(width=width or 16, batch_norm=False, **fields)
+
+
+def mlp(*, width: int = 0, **fields: Any) -> MLP:
+  """Returns two hidden layers of 256 units."""
+  return MLP(hidden=(width or 256,) * 2, **fields)

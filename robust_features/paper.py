@@ -1,0 +1,48 @@
+"""The paper's printed numbers, to stand beside ours; fractions in [0, 1].
+
+Reference: arXiv:1905.02175v4, tables 1, 7, 8, 9 and 10.
+"""
+
+from typing import Any
+
+
+def _row(source: str, accuracy: float, **robust: float) -> dict[str, Any]:
+  """`eps_0_25=0.5` is the accuracy at eps = 0.25."""
+  return {
+    "source": source,
+    "accuracy": accuracy,
+    "robust_accuracy": {
+      str(float(name[4:].replace("_", "."))): value
+      for name, value in robust.items()
+    },
+  }
+
+
+ROWS = {
+  "standard": _row("Table 7", 0.9525, eps_0_25=0.0449, eps_0_5=0.0),
+  "robust": _row("Table 7", 0.9083, eps_0_25=0.8248, eps_0_5=0.7090),
+  "nonrobust_image": _row("Table 7", 0.8768, eps_0_25=0.0082, eps_0_5=0.0),
+  "nonrobust_noise": _row("Table 7", 0.4560, eps_0_25=0.0150, eps_0_5=0.0),
+  "robust_image": _row("Table 7", 0.8540, eps_0_25=0.4820, eps_0_5=0.2185),
+  "robust_noise": _row("Table 7", 0.8410, eps_0_25=0.4827, eps_0_5=0.2940),
+  # Of Table 8, robust accuracies alone are printed, at eps 0.25, of the model
+  # trained on the D_R that starts from noise.
+  "robust_train_set": {
+    "source": "Table 8",
+    "accuracy": None,
+    "robust_accuracy": {"0.25": 0.7733},
+  },
+  "robust_test_set": {
+    "source": "Table 8",
+    "accuracy": None,
+    "robust_accuracy": {"0.25": 0.6249},
+  },
+  "rand_standard": _row("Tables 1, 9", 0.633),
+  "det_standard": _row("Tables 1, 9, 10", 0.437),
+  "rand_robust": _row("Table 9", 0.252),
+  "det_robust": _row("Tables 9, 10", 0.058),
+  "det_standard_relabelled": _row("Table 10", 0.162),
+  "det_robust_relabelled": _row("Table 10", 0.655),
+  "rand_cifar10_1": _row("D.7", 0.55),
+  "det_cifar10_1": _row("D.7", 0.44),
+}

@@ -1,0 +1,280 @@
+"""Sections of a study's config, with the paper's values as defaults.
+
+A config file composes these; every field exists, nothing is derived, and any
+of them can be overridden: `--config.stages.standard.train.num_epochs=3`.
+
+Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
+"""
+
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR_STD = (0.2023, 0.1994, 0.2010)
+
+
+def _section(defaults: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
+  """Returns the defaults with changes, which must name existing fields."""
+  section = ConfigDict(defaults)
+  for name, value in changes.items():
+    if name not in section:
+      raise ValueError(f"{name} is not one of {', '.join(section)}")
+    section[name] = value
+  return section
+
+
+def study(name: str, *, seed: int = 0) -> ConfigDict:
+  """Returns an empty study: data, models, stages and table to be filled."""
+  return ConfigDict(
+    {
+      "experiment": "study",
+      "name": name,
+      "seed": seed,
+      "data": {},
+      "models": {},
+      "stages": {},
+      "table": (),
+      "run": {"chunk_steps": 50, "checkpoint_every_seconds": 60.0},
+    }
+  )
+
+
+def data(source: str, **changes: Any) -> ConfigDict:
+  """Returns a data source."""
+  return _section(
+    {
+      "source": source,
+      "name": "",
+      "data_dir": "",
+      "num_train": 0,
+      "num_test": 0,
+      "num_validation": 0,
+      "seed": 0,
+      "image_size": 0,
+    },
+    changes,
+  )
+
+
+def cifar10(**changes: Any) -> ConfigDict:
+  """Returns CIFAR-10 from tfds, 1,000 training images held out."""
+  return data("tfds", **{"name": "cifar10", "num_validation": 1000} | changes)
+
+
+def model(name: str, **changes: Any) -> ConfigDict:
+  """Returns an architecture; width 0 is its own."""
+  return _section(
+    {
+      "name": name,
+      "num_classes": 10,
+      "width": 0,
+      "dtype": "float32",
+      "mean": CIFAR_MEAN,
+      "std": CIFAR_STD,
+    },
+    changes,
+  )
+
+
+def attack(norm: str, eps: float, step_size: float, num_steps: int,
+           **changes: Any) -> ConfigDict:  # fmt: skip
+  """Returns an attack from the image itself that keeps the best iterate."""
+  return _section(
+    {
+      "norm": norm,
+      "eps": eps,
+      "step_size": step_size,
+      "num_steps": num_steps,
+      "num_restarts": 1,
+      "start": "x",
+      "keep_best": True,
+    },
+    changes,
+  )
+
+
+def no_adversary() -> ConfigDict:
+  """Returns the adversary of standard training."""
+  return attack("l2", 0.0, 0.0, 0)
+
+
+def adversary(eps: float = 0.5) -> ConfigDict:
+  """Returns appendix C.3's: 7 normalised l2 steps of eps/5 from the image."""
+  return attack("l2", eps, eps / 5, 7)
+
+
+def augmentation() -> ConfigDict:
+  """Returns the library's CIFAR augmentation that the paper's code used."""
+  return ConfigDict({"pad": 4, "flip": True, "jitter": 0.25, "rotate": 2.0})
+
+
+def no_augmentation() -> ConfigDict:
+  """Returns none."""
+  return ConfigDict({"pad": 0, "flip": False, "jitter": 0.0, "rotate": 0.0})
+
+
+def train(**changes: Any) -> ConfigDict:
+  """Returns the paper's recipe on CIFAR-10: drops at epochs 50 and 100."""
+  return _section(
+    {
+      "num_epochs": 150,
+      "batch_size": 128,
+      "learning_rate": 0.1,
+      "schedule": "step",
+      "drop_every_epochs": 50,
+      "drop_factor": 0.1,
+      "warmup_epochs": 0.0,
+      "momentum": 0.9,
+      "weight_decay": 5e-4,
+      "augment": augmentation(),
+      "adversary": no_adversary(),
+      "eps_ramp_epochs": 0.0,
+      "attack_bn_mode": "running",
+      "eval_every_epochs": 5,
+    },
+    changes,
+  )
+
+
+def train_stage(architecture: str, data: str, recipe: ConfigDict,
+                validation: str = "D") -> ConfigDict:  # fmt: skip
+  """Returns a stage that trains `models.<architecture>` on `data`."""
+  return ConfigDict(
+    {
+      "kind": "train",
+      "architecture": architecture,
+      "data": data,
+      "validation": validation,
+      "train": recipe,
+    }
+  )
+
+
+def inversion(kind: str, **changes: Any) -> ConfigDict:
+  """Returns D_R's or D_NR's construction: table 5, 1,000 steps of 0.1."""
+  return _section(
+    {
+      "kind": kind,
+      "init": "image",
+      "attack": attack("l2", math.inf, 0.1, 1000, keep_best=False),
+      "fake_relu": True,
+      "pixels": "uint8",
+      "batch_size": 500,
+      "shard_size": 2500,
+    },
+    changes,
+  )
+
+
+def targeted(kind: str, **changes: Any) -> ConfigDict:
+  """Returns D_rand's or D_det's construction: table 6, 100 steps in 0.5."""
+  return _section(
+    {
+      "kind": kind,
+      "init": "self",
+      "attack": attack("l2", 0.5, 0.1, 100),
+      "fake_relu": False,
+      "pixels": "uint8",
+      "batch_size": 500,
+      "shard_size": 2500,
+    },
+    changes,
+  )
+
+
+def construct_stage(source: str, recipe: ConfigDict, data: str = "D",
+                    split: str = "train") -> ConfigDict:  # fmt: skip
+  """Returns a stage that makes a data set with a trained stage's model."""
+  return ConfigDict(
+    {
+      "kind": "construct",
+      "source": source,
+      "data": data,
+      "split": split,
+      "construct": recipe,
+    }
+  )
+
+
+def evaluation(**changes: Any) -> ConfigDict:
+  """Returns the paper's radii under PGD-100 in steps of 2.5 eps / 100."""
+  return _section(
+    {
+      "norm": "l2",
+      "eps": (0.25, 0.5),
+      "num_steps": 100,
+      "step_ratio": 2.5,
+      "num_restarts": 1,
+      "loss": "cross_entropy",
+      "bn_mode": "running",
+      "batch_size": 500,
+    },
+    changes,
+  )
+
+
+def evaluate_stage(model: str, title: str, settings: ConfigDict,
+                   **changes: Any) -> ConfigDict:  # fmt: skip
+  """Returns a row of the table: a trained stage's model on a test set.
+
+  Args:
+    model: The train stage.
+    title: The row's name in the table.
+    settings: Of the attack.
+    **changes: `data`, `split`, `which` ("last" or "best"), `label_shift` (added
+      to every label), `paper` (a row of `robust_features.paper`).
+  """
+  return _section(
+    {
+      "kind": "evaluate",
+      "model": model,
+      "which": "last",
+      "data": "D",
+      "split": "test",
+      "label_shift": 0,
+      "title": title,
+      "paper": "",
+      "evaluate": settings,
+    },
+    changes,
+  )
+
+
+def step_sweep_stage(model: str, settings: ConfigDict, steps: tuple[int, ...],
+                     step_ratios: tuple[float, ...]) -> ConfigDict:  # fmt: skip
+  """Returns figure 8: robust accuracy against the attack's steps."""
+  return ConfigDict(
+    {
+      "kind": "step_sweep",
+      "model": model,
+      "which": "last",
+      "data": "D",
+      "split": "test",
+      "label_shift": 0,
+      "steps": steps,
+      "step_ratios": step_ratios,
+      "evaluate": settings,
+    }
+  )
+
+
+def shrink(config: ConfigDict) -> None:
+  """Makes a study a matter of seconds: a few images, an epoch, two steps."""
+  for source in config.data.values():
+    source.num_train, source.num_test, source.num_validation = 64, 32, 16
+  for section in config.models.values():
+    section.width = 4
+  for stage in config.stages.values():
+    if "train" in stage:
+      stage.train.num_epochs = 2
+      stage.train.batch_size = 16
+      stage.train.adversary.num_steps = min(2, stage.train.adversary.num_steps)
+    if "construct" in stage:
+      stage.construct.attack.num_steps = 2
+      stage.construct.batch_size = 16
+      stage.construct.shard_size = 32
+    if "evaluate" in stage:
+      stage.evaluate.num_steps = 2
+      stage.evaluate.batch_size = 32

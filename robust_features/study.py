@@ -1,0 +1,439 @@
+"""A study: named stages as a graph, each run once, each resumable.
+
+`config.stages` names them; a stage refers to others, to data sets
+(`config.data`) and to architectures (`config.models`) by name. Every stage
+owns a folder of the workdir:
+
+  config.json   every field that its result depends on, its ancestors' included
+  result.json   what it found; written last, so its presence means "done"
+
+A finished stage is skipped. A folder made under another config is never
+touched: the run stops and names the fields that differ.
+"""
+
+import dataclasses
+import pathlib
+import subprocess
+import time
+import zlib
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import jax
+import ml_collections
+
+from robust_features import (
+  checkpoint,
+  construct,
+  evaluate,
+  files,
+  models,
+  paper,
+  report,
+  settings,
+  train,
+)
+from robust_features.data import constructed, planted, sources
+from robust_features.data import dataset as ds
+
+_NOT_RESULTS = ("title", "paper")  # Fields of a stage that change no number.
+
+
+class Study:
+  """Runs the stages of one config in one workdir.
+
+  Attributes:
+    config: As `recipes.study` describes it.
+    workdir: Everything is written below it.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
+    self.config = config
+    self.workdir = workdir
+    self.run_config = settings.build(train.RunConfig, config.run, "run")
+    self._splits: dict[str, ds.Splits] = {}
+    self._done: dict[str, dict[str, Any]] = {}
+    for name in config.stages:
+      self._parents(name)
+
+  # The graph.
+
+  def _stage(self, name: str, wanted_by: str = "") -> ml_collections.ConfigDict:
+    if name not in self.config.stages:
+      where = f" (wanted by stages.{wanted_by})" if wanted_by else ""
+      raise ValueError(
+        f"there is no stage {name!r}{where}; there are "
+        + ", ".join(sorted(self.config.stages))
+      )
+    return self.config.stages[name]
+
+  def _parents(self, name: str) -> list[str]:
+    """Returns the stages that a stage refers to."""
+    stage = self._stage(name)
+    if stage.kind not in KINDS:
+      raise ValueError(
+        f"stages.{name}.kind must be one of {tuple(KINDS)}, got {stage.kind!r}"
+      )
+    wanted = [stage[f] for f in ("source", "model") if f in stage]
+    wanted += [stage.data] if stage.data not in self.config.data else []
+    for parent in wanted:
+      self._stage(parent, name)
+    return wanted
+
+  def resolved(self, name: str) -> dict[str, Any]:
+    """Returns every config field that a stage's result depends on, flat."""
+    stage = self._stage(name)
+    own = {k: v for k, v in stage.items() if k not in _NOT_RESULTS}
+    flat = {"seed": self.config.seed, "jax_x64": jax.config.jax_enable_x64}
+    flat |= settings.flatten(own, f"stages.{name}")
+    for section, field in (("data", "data"), ("data", "validation"),
+                           ("models", "architecture")):  # fmt: skip
+      if stage.get(field) in self.config[section]:
+        found = self.config[section][stage[field]]
+        flat |= settings.flatten(found, f"{section}.{stage[field]}")
+    for parent in self._parents(name):
+      flat |= self.resolved(parent)
+    return {field: _as_json(value) for field, value in flat.items()}
+
+  def key(self, name: str) -> jax.Array:
+    """Returns a stage's PRNG key: of the seed and the stage's name."""
+    root = jax.random.key(self.config.seed)
+    return jax.random.fold_in(root, zlib.crc32(name.encode()))
+
+  # Running.
+
+  def require(self, name: str) -> dict[str, Any]:
+    """Returns a stage's result, running it and its ancestors if need be."""
+    if name in self._done:
+      return self._done[name]
+    for parent in self._parents(name):
+      self.require(parent)
+    directory = self.workdir / name
+    self._check_config(name, directory)
+    path = directory / "result.json"
+    if not path.exists():
+      report.say(f"{name}: {self._stage(name).kind}")
+      files.write_json(directory / "config.json", self.resolved(name))
+      result = KINDS[self._stage(name).kind](self, name, directory)
+      files.write_json(path, result)
+    self._done[name] = files.read_json(path)
+    return self._done[name]
+
+  def _check_config(self, name: str, directory: pathlib.Path) -> None:
+    path = directory / "config.json"
+    if not path.exists():
+      return
+    there, here = files.read_json(path), self.resolved(name)
+    fields = [
+      f"{field}: {there.get(field, 'absent')!r} there, "
+      f"{here.get(field, 'absent')!r} now"
+      for field in sorted(there.keys() | here.keys())
+      if there.get(field, "absent") != here.get(field, "absent")
+    ]
+    if fields:
+      more = f"; and {len(fields) - 5} more" if len(fields) > 5 else ""
+      raise ValueError(
+        f"{directory} was made under another config ({'; '.join(fields[:5])}"
+        f"{more}); choose another --workdir or delete that folder"
+      )
+
+  # Data and models by name.
+
+  def splits(self, name: str) -> ds.Splits:
+    """Returns a named source's splits, the same that the workdir began with."""
+    if name not in self._splits:
+      section = self.config.data[name]
+      cfg = settings.build(sources.DataConfig, section, f"data.{name}")
+      found = sources.load(cfg)
+      self._check_data(name, found)
+      self._splits[name] = found
+    return self._splits[name]
+
+  def _check_data(self, name: str, found: ds.Splits) -> None:
+    path = self.workdir / "data" / f"{name}.json"
+    here = {
+      split: {"sha256": ds.digest(part), "num_examples": part.num_examples}
+      for split, part in found._asdict().items()
+    }
+    if path.exists() and files.read_json(path)["splits"] != here:
+      raise ValueError(
+        f"data.{name} holds other images than when {self.workdir} was begun; "
+        "bring them back or choose another --workdir"
+      )
+    section = {
+      k: _as_json(v)
+      for k, v in settings.flatten(self.config.data[name]).items()
+    }
+    files.write_json(path, {"splits": here, "config": section})
+
+  def dataset(self, name: str, split: str) -> ds.Dataset:
+    """Returns a split of a source, or the constructed set of a stage."""
+    if name in self.config.data:
+      return getattr(self.splits(name), split)
+    return constructed.load(self.workdir / name / "data")
+
+  def architecture(self, name: str):
+    """Returns a train stage's model."""
+    which = self._stage(name).architecture
+    section = self.config.models[which]
+    cfg = settings.build(models.ModelConfig, section, f"models.{which}")
+    return models.make_model(cfg)
+
+  def variables(self, name: str, which: str = "last") -> dict[str, Any]:
+    """Returns a trained model's variables, checked against its result."""
+    stage, result = self._stage(name), self.require(name)
+    found = train.load(
+      settings.build(train.TrainConfig, stage.train, f"stages.{name}.train"),
+      self.architecture(name),
+      result["num_examples"],
+      tuple(result["image_shape"]),
+      self.workdir / name,
+      which,
+    )
+    if which == "last" and checkpoint.digest(found) != result["digest"]:
+      raise checkpoint.CheckpointError(
+        f"{self.workdir / name / 'checkpoints'} is not the checkpoint that "
+        "this study trained; delete that stage's folder to train it again"
+      )
+    return found
+
+
+  # Results.
+
+  def results(self) -> dict[str, Any]:
+    """Returns the table's rows and what other stages measured."""
+    stages = self.config.stages
+    kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for name in stages:
+      kinds[stages[name].kind].append(name)
+    return {
+      "study": self.config.name,
+      "seed": self.config.seed,
+      "rows": [self._row(name) for name in self.config.table],
+      "models": {n: self._done[n] for n in kinds["train"]},
+      "data_sets": {n: self._done[n] for n in kinds["construct"]},
+      "step_sweeps": {n: self._done[n] for n in kinds["step_sweep"]},
+    }
+
+  def _row(self, name: str) -> dict[str, Any]:
+    stage = self.config.stages[name]
+    printed = paper.ROWS[stage.paper] if stage.paper else None
+    model = self.require(stage.model)
+    return self._done[name] | {
+      "name": name,
+      "title": stage.title,
+      "paper": printed,
+      "seed": self.config.seed,
+      "train_seconds": model["seconds"],
+      "model_digest": model["digest"],
+    }
+
+
+def _as_json(value: Any) -> Any:
+  """Returns a value as it comes back from JSON; infinity has no JSON."""
+  if isinstance(value, (tuple, list)):
+    return [_as_json(v) for v in value]
+  return str(value) if value in (float("inf"), -float("inf")) else value
+
+
+def _train(study: Study, name: str, directory: pathlib.Path) -> dict[str, Any]:
+  stage = study.config.stages[name]
+  cfg = settings.build(train.TrainConfig, stage.train, f"stages.{name}.train")
+  data = study.dataset(stage.data, "train")
+  found = train.train(
+    cfg,
+    study.run_config,
+    study.architecture(name),
+    data,
+    study.splits(stage.validation).validation,
+    directory,
+    study.key(name),
+    name,
+  )
+  return {
+    "digest": found.digest,
+    "history": found.history,
+    "num_examples": data.num_examples,
+    "image_shape": list(data.image_shape),
+    "num_params": models.num_params(found.variables["params"]),
+    "seconds": found.seconds,
+  }
+
+
+def _construct(study: Study, name: str, directory: pathlib.Path):
+  stage = study.config.stages[name]
+  where = f"stages.{name}.construct"
+  cfg = settings.build(construct.ConstructConfig, stage.construct, where)
+  origin = {
+    "source": stage.source,
+    "source_digest": study.require(stage.source)["digest"],
+    "git_commit": git_commit(),
+    "config": study.resolved(name),
+  }
+  manifest = construct.construct(
+    cfg,
+    study.architecture(stage.source),
+    study.variables(stage.source),
+    study.dataset(stage.data, stage.split),
+    study.dataset(stage.data, "train"),
+    directory / "data",
+    study.key(name),
+    origin,
+    name,
+  )
+  return {
+    "sha256": manifest["sha256"],
+    "mean": manifest["mean"],
+    "num_examples": manifest["num_examples"],
+    "seconds": manifest["seconds"],
+  }
+
+
+def _evaluated(study: Study, name: str):
+  """Returns (model, variables, data set, settings) of an evaluating stage."""
+  stage = study.config.stages[name]
+  section = study.config.stages[name].evaluate
+  cfg = settings.build(
+    evaluate.EvaluateConfig, section, f"stages.{name}.evaluate"
+  )
+  data = study.dataset(stage.data, stage.split)
+  if stage.label_shift:
+    labels = (data.labels + stage.label_shift) % data.num_classes
+    data = dataclasses.replace(data, labels=labels)
+  model = study.architecture(stage.model)
+  return model, study.variables(stage.model, stage.which), data, cfg
+
+
+def _evaluate(study: Study, name: str, directory: pathlib.Path):
+  del directory
+  model, variables, data, cfg = _evaluated(study, name)
+  found = evaluate.evaluate(model, variables, data, cfg, study.key(name), name)
+  result = {
+    "accuracy": found.accuracy,
+    "robust_accuracy": {str(k): v for k, v in found.robust_accuracy.items()},
+    "class_robust_accuracy": {
+      str(k): v for k, v in found.class_robust_accuracy.items()
+    },
+    "attack": found.attack,
+    "num_examples": found.num_examples,
+    "seconds": found.seconds,
+  }
+  source = study.config.data.get(study.config.stages[name].data)
+  if source and source.source == "planted":
+    conflict = planted.conflict(2000, source.seed + 1)
+    result["cues"] = evaluate.cue_shares(
+      model, variables, conflict, cfg.batch_size
+    )
+  return result
+
+
+def _step_sweep(study: Study, name: str, directory: pathlib.Path):
+  del directory
+  start = time.monotonic()
+  stage = study.config.stages[name]
+  model, variables, data, cfg = _evaluated(study, name)
+  rows = evaluate.step_sweep(
+    model, variables, data, cfg, study.key(name), stage.steps, stage.step_ratios
+  )
+  return {
+    "eps": cfg.eps[0],
+    "norm": cfg.norm,
+    "num_examples": data.num_examples,
+    "rows": rows,
+    "seconds": time.monotonic() - start,
+  }
+
+
+KINDS: dict[str, Callable[[Study, str, pathlib.Path], dict[str, Any]]] = {
+  "train": _train,
+  "construct": _construct,
+  "evaluate": _evaluate,
+  "step_sweep": _step_sweep,
+}
+
+
+# The sections of a stage's config, by kind: (field, dataclass).
+_SECTIONS = {
+  "train": (("train", train.TrainConfig),),
+  "construct": (("construct", construct.ConstructConfig),),
+  "evaluate": (("evaluate", evaluate.EvaluateConfig),),
+  "step_sweep": (("evaluate", evaluate.EvaluateConfig),),
+}
+
+
+def _validate(config: ml_collections.ConfigDict) -> None:
+  """Builds every section once, so that a slip is found before any work."""
+  for name, section in config.data.items():
+    settings.build(sources.DataConfig, section, f"data.{name}")
+  for name, section in config.models.items():
+    settings.build(models.ModelConfig, section, f"models.{name}")
+  for name, stage in config.stages.items():
+    for field, cls in _SECTIONS[stage.kind]:
+      settings.build(cls, stage[field], f"stages.{name}.{field}")
+  for name in config.table:
+    if name not in config.stages or config.stages[name].kind != "evaluate":
+      raise ValueError(f"table names {name!r}, which is no evaluate stage")
+
+
+def _claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Marks the workdir as this study's.
+
+  Raises:
+    ValueError: If it is another study's.
+  """
+  path = workdir / "study.json"
+  if path.exists() and files.read_json(path)["name"] != config.name:
+    raise ValueError(
+      f"{workdir} belongs to the study {files.read_json(path)['name']!r}, "
+      f"not {config.name!r}; choose another --workdir"
+    )
+  files.write_json(path, {"name": config.name})
+  files.write_text(workdir / "config.txt", f"{config}\n")
+
+
+def git_commit() -> str:
+  """Returns the commit of the code that runs, "-dirty" if changed."""
+  here = pathlib.Path(__file__).parent
+  try:
+    return subprocess.run(
+      ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+      cwd=here, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+
+
+def provenance() -> dict[str, Any]:
+  """Returns what a reader needs beside the numbers: versions and devices."""
+  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+  return {
+    "commit": git_commit(),
+    "versions": {name: metadata.version(name) for name in packages},
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+  }
+
+
+def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict:
+  """Runs every stage that is missing; writes and returns the results.
+
+  Args:
+    config: As made by a file of `configs/`.
+    workdir: Where everything goes; made if missing.
+
+  Returns:
+    The content of `results.json`.
+
+  Raises:
+    ValueError: For bad input; the message is one line with the remedy.
+    preemption.Stopped: If the process was asked to stop, once all is saved.
+  """
+  workdir = pathlib.Path(workdir)
+  study = Study(config, workdir)
+  _validate(config)
+  _claim(config, workdir)
+  for name in [*config.table, *config.stages]:
+    study.require(name)
+  results = study.results() | provenance()
+  report.write(results, workdir, config)
+  return results

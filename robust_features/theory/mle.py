@@ -1,0 +1,217 @@
+r"""Adversarial training of a Gaussian, by gradient descent (Danskin's theorem).
+
+The outer problem is convex in T = Sigma^-1 and m = Sigma^-1 mu for any fixed
+perturbation (Lemma 3), the inner maximum has a closed form, and the gradient
+at that maximiser is a gradient of the maximum (Danskin). So descent on
+
+  1/2 E[T z^2 - 2 m z + m^2 / T] - 1/2 sum log T + const,      z = x + delta,
+
+with delta taken afresh at each step and held fixed inside it is adversarial
+training, and it ends at the optimum. Two adversaries are at hand:
+
+- "operator", problem (20): delta = M (x - mu), ||M|| bound in expectation. The
+  set of M depends on mu through x - mu; with N_i = M_i sqrt(E (x - mu)_i^2) it
+  is the fixed ball ||N|| = eps, and the objective stays convex for N >= 0.
+- "sample", problem (13): ||delta|| = eps for each sample.
+
+Reference: arXiv:1905.02175, sections E.3.3 to E.3.5.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from robust_features.theory import adversary as adversaries
+from robust_features.theory import precision, spectrum, validation
+
+ADVERSARIES = ("operator", "sample")
+COVARIANCES = ("diagonal", "full")
+
+# One object, so that jit knows the optimiser again.
+_LBFGS = optax.lbfgs()
+
+
+class MleResult(NamedTuple):
+  """Where the descent ended.
+
+  Attributes:
+    mean: `[D]`.
+    cov: `[D]` or `[D, D]`.
+    loss: The adversarial NLL there, in nats.
+    gradient_norm: Of the loss in the scaled parameters; near 0 at the optimum.
+    num_steps: Steps taken.
+  """
+
+  mean: jax.Array
+  cov: jax.Array
+  loss: jax.Array
+  gradient_norm: jax.Array
+  num_steps: jax.Array
+
+
+def adversarial_mle(
+  samples,
+  eps,
+  *,
+  adversary: str = "operator",
+  covariance: str = "diagonal",
+  num_steps: int = 500,
+  tolerance: float = 1e-9,
+  tx: optax.GradientTransformation | None = None,
+) -> MleResult:
+  """Fits a Gaussian to adversarially perturbed samples by gradient descent.
+
+  With the "operator" adversary it lands on `robust.robust_parameters` of the
+  samples' mean and covariance.
+
+  Args:
+    samples: `[N, D]`, of one class (those of the other one negated).
+    eps: Radius, >= 0.
+    adversary: "operator" (problem 20) or "sample" (problem 13).
+    covariance: "diagonal" learns in the axes given, "full" in the eigenbasis
+      of the samples' covariance, as the paper assumes.
+    num_steps: At most so many steps of the optimiser.
+    tolerance: The gradient norm at which to stop.
+    tx: An optax optimiser of the parameters scaled by the samples' deviations;
+      L-BFGS by default.
+
+  Raises:
+    ValueError: If a shape or name is wrong, a number not finite, eps negative,
+      or some direction has no variance in the samples.
+
+  Reference: arXiv:1905.02175, (13), (20), Theorem 4 and Lemma 3.
+  """
+  validation.check_batch("samples", samples)
+  if np.ndim(samples) != 2:
+    raise ValueError(f"samples must be [N, D], got {np.shape(samples)!r}")
+  validation.check_radius("eps", eps)
+  validation.check_choice("adversary", adversary, ADVERSARIES)
+  validation.check_choice("covariance", covariance, COVARIANCES)
+  mean, cov = _moments(samples, covariance)
+  validation.check_covariance("samples' covariance", cov)
+  fit = functools.partial(
+    _fit,
+    adversary=adversary,
+    num_steps=num_steps,
+    tx=_LBFGS if tx is None else tx,
+  )
+  # optax's L-BFGS mixes integer widths, which strict promotion refuses.
+  with jax.numpy_dtype_promotion("standard"):
+    return precision.call(fit, samples, mean, cov, eps, tolerance)
+
+
+def _moments(samples, covariance: str):
+  """Returns the mean and (biased) covariance of concrete or traced samples."""
+
+  def moments(x):
+    mean = jnp.mean(x, axis=0)
+    centred = x - mean[None, :]
+    if covariance == "diagonal":
+      return mean, jnp.mean(centred**2, axis=0)
+    return mean, centred.T @ centred / x.shape[0]
+
+  return precision.call(moments, samples)
+
+
+def nll(m, T, z) -> jax.Array:
+  """Returns the mean NLL of points in the convex parameters of Lemma 3.
+
+  Args:
+    m: `[D]`, Sigma^-1 mu.
+    T: `[D]`, the diagonal of Sigma^-1, positive.
+    z: `[N, D]` points.
+
+  Returns:
+    1/2 mean(z' T z - 2 m' z) + 1/2 m' T^-1 m - 1/2 log det(T / 2 pi).
+  """
+  square = jnp.mean(z**2, axis=0) * T - 2 * m * jnp.mean(z, axis=0) + m**2 / T
+  return jnp.sum(square - jnp.log(T) + math.log(2 * math.pi)) / 2
+
+
+def operator_loss(m, T, mean, variance, reach) -> jax.Array:
+  """Returns the expected NLL after a linear perturbation, convex in (m, T).
+
+  Args:
+    m: `[D]`, Sigma^-1 mu.
+    T: `[D]`, the diagonal of Sigma^-1, positive.
+    mean: `[D]` of the samples.
+    variance: `[D]` of the samples.
+    reach: `[D]`, N >= 0: root mean square of the perturbation along each axis.
+  """
+  offset = mean * T - m
+  quadratic = variance * T + offset**2 / T
+  cross = jnp.sqrt(variance * T**2 + offset**2)
+  terms = quadratic + 2 * reach * cross + reach**2 * T - jnp.log(T)
+  return jnp.sum(terms + math.log(2 * math.pi)) / 2
+
+
+def operator_reach(m, T, mean, variance, eps) -> jax.Array:
+  """Returns the best adversary's N `[D]`, of norm eps (Lemma 2)."""
+  about_mean = variance + (mean - m / T) ** 2
+  operator = adversaries.optimal_operator(1 / T, about_mean, eps)
+  return operator.matrix * jnp.sqrt(about_mean)
+
+
+def sample_perturbations(m, T, x, eps) -> jax.Array:
+  """Returns the best perturbation of every sample, `[N, D]` (Lemma 1)."""
+  v = x - (m / T)[None, :]
+  return adversaries.optimal_perturbation(v, 1 / T, eps)
+
+
+@functools.partial(jax.jit, static_argnames=("adversary", "num_steps", "tx"))
+def _fit(samples, mean, cov, eps, tolerance, *, adversary, num_steps, tx):
+  basis = spectrum.decompose(cov)
+  x = jax.vmap(basis.rotate)(samples)
+  variance, mean = basis.values, basis.rotate(mean)
+
+  def natural(params):
+    """Returns (m, T) of the scaled parameters."""
+    return params["m"] / jnp.sqrt(variance), params["T"] / variance
+
+  def loss(params):
+    m, T = natural(params)
+    inside = jnp.all(T > 0)  # A line search may look outside the domain.
+    T = jnp.where(inside, T, 1)
+    fixed = jax.lax.stop_gradient
+    if adversary == "operator":
+      reach = fixed(operator_reach(fixed(m), fixed(T), mean, variance, eps))
+      value = operator_loss(m, T, mean, variance, reach)
+    else:
+      delta = fixed(sample_perturbations(fixed(m), fixed(T), x, eps))
+      value = nll(m, T, x + delta)
+    return jnp.where(inside, value, jnp.inf)
+
+  start = {"m": jnp.zeros_like(mean), "T": jnp.ones_like(variance)}
+  params, value, size, count = _descend(loss, start, tx, num_steps, tolerance)
+  m, T = natural(params)
+  learned = basis.compose(1 / T)
+  return MleResult(basis.unrotate(m / T), learned, value, size, count)
+
+
+def _descend(loss, params, tx, num_steps, tolerance):
+  """Returns parameters, loss, gradient norm and steps taken."""
+  tx = optax.with_extra_args_support(tx)
+  value_and_grad = jax.value_and_grad(loss)
+
+  def proceed(carry):
+    _, _, _, grad, count = carry
+    return (optax.tree.norm(grad) > tolerance) & (count < num_steps)
+
+  def advance(carry):
+    params, state, value, grad, count = carry
+    updates, state = tx.update(
+      grad, state, params, value=value, grad=grad, value_fn=loss
+    )
+    params = optax.apply_updates(params, updates)
+    value, grad = value_and_grad(params)
+    return params, state, value, grad, count + 1
+
+  value, grad = value_and_grad(params)
+  carry = (params, tx.init(params), value, grad, jnp.zeros((), jnp.int32))
+  params, _, value, grad, count = jax.lax.while_loop(proceed, advance, carry)
+  return params, value, optax.tree.norm(grad), count

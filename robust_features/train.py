@@ -1,0 +1,585 @@
+"""Standard and adversarial training: one pure step, one resumable driver.
+
+The data set lies on the device as one array, a batch is a set of indices, and
+many steps run in one call, so the host is not in the loop. Everything random
+is a function of (key, step, example index); nothing random is stored, and a
+resumed run ends in the same bits as an undisturbed one.
+
+Reference: arXiv:1905.02175, appendix C.2 and C.3.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from robust_features import attacks, evaluate, preemption, sharding
+from robust_features.attacks import losses
+from robust_features.checkpoint import Checkpoints, digest
+from robust_features.data import augment
+from robust_features.data import dataset as ds
+from robust_features.logs import Logger, Stopwatch, describe, progress
+from robust_features.models import init_variables
+
+SCHEDULES = ("constant", "step", "cosine", "linear")
+_INIT, _ORDER, _STEP, _EVAL = range(4)  # Streams of a run's key.
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """A training recipe: SGD with momentum, as the paper uses.
+
+  Attributes:
+    num_epochs: Passes over the training set; an incomplete last batch of an
+      epoch is left out.
+    batch_size: Images of one step, over all devices.
+    learning_rate: Its peak.
+    schedule: "constant"; "step" (times `drop_factor` every
+      `drop_every_epochs`); "cosine" or "linear" (to zero).
+    drop_every_epochs: See `schedule`.
+    drop_factor: See `schedule`.
+    warmup_epochs: The rate climbs linearly from zero over these.
+    momentum: Heavy-ball momentum.
+    weight_decay: L2 penalty added to every parameter's gradient.
+    augment: Random crop, flip, colour jitter, rotation.
+    adversary: The attack trained against; eps 0 is standard training.
+    eps_ramp_epochs: The adversary's radius and step grow linearly over these.
+    attack_bn_mode: BatchNorm under attack, "running" or "batch".
+    eval_every_epochs: How often the validation split is evaluated.
+  """
+
+  num_epochs: int
+  batch_size: int
+  learning_rate: float
+  schedule: str
+  drop_every_epochs: int
+  drop_factor: float
+  warmup_epochs: float
+  momentum: float
+  weight_decay: float
+  augment: augment.AugmentConfig
+  adversary: attacks.AttackConfig
+  eps_ramp_epochs: float
+  attack_bn_mode: str
+  eval_every_epochs: int
+
+  def __post_init__(self):
+    if self.schedule not in SCHEDULES:
+      raise ValueError(
+        f"schedule must be one of {SCHEDULES}, got {self.schedule!r}"
+      )
+    if self.attack_bn_mode not in ("running", "batch"):
+      raise ValueError(
+        f"attack_bn_mode must be 'running' or 'batch', got "
+        f"{self.attack_bn_mode!r}"
+      )
+    for name in ("num_epochs", "batch_size", "eval_every_epochs",
+                 "drop_every_epochs"):  # fmt: skip
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+    for name in ("learning_rate", "momentum", "weight_decay", "drop_factor",
+                 "warmup_epochs", "eps_ramp_epochs"):  # fmt: skip
+      value = getattr(self, name)
+      if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+  """Cadences, which change no result.
+
+  Attributes:
+    chunk_steps: Steps run in one call, between looks at signals and logs.
+    checkpoint_every_seconds: Least time between two checkpoints.
+  """
+
+  chunk_steps: int
+  checkpoint_every_seconds: float
+
+  def __post_init__(self):
+    if self.chunk_steps < 1:
+      raise ValueError(f"chunk_steps must be at least 1, got {self.chunk_steps}")
+
+
+class Sums(NamedTuple):
+  """Sums over the current epoch's training examples, scalars float32."""
+
+  loss: jax.Array
+  correct: jax.Array
+  count: jax.Array
+
+
+class TrainState(NamedTuple):
+  """Everything that training changes; arrays only."""
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  sums: Sums
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """The model's variables, as linen wants them."""
+    return _variables(self.params, self.batch_stats)
+
+
+class TrainResult(NamedTuple):
+  """A trained model.
+
+  Attributes:
+    variables: Those of the last step, which the paper's tables use.
+    best_variables: Those of the best validation accuracy (robust accuracy for
+      adversarial training).
+    history: One record an evaluated epoch: epoch, train_loss, train_accuracy,
+      validation_accuracy and, for adversarial training,
+      validation_robust_accuracy.
+    digest: SHA-256 of `variables`.
+    seconds: Wall time over all sittings.
+  """
+
+  variables: dict[str, Any]
+  best_variables: dict[str, Any]
+  history: list[dict[str, Any]]
+  digest: str
+  seconds: float
+
+
+def _variables(params, batch_stats) -> dict[str, Any]:
+  return (
+    {"params": params, "batch_stats": batch_stats}
+    if batch_stats
+    else {"params": params}
+  )
+
+
+def learning_rate_fn(cfg: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
+  """Returns the learning rate as a function of the step."""
+  total = cfg.num_epochs * steps_per_epoch
+  warmup = round(cfg.warmup_epochs * steps_per_epoch)
+
+  def rate(step):
+    step = jnp.asarray(step, jnp.float32)
+    if cfg.schedule == "step":
+      drops = jnp.floor(step / (cfg.drop_every_epochs * steps_per_epoch))
+      factor = jnp.power(cfg.drop_factor, drops)
+    else:
+      done = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
+      factor = {
+        "constant": jnp.ones_like(done),
+        "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * done)),
+        "linear": 1.0 - done,
+      }[cfg.schedule]
+    ramp = jnp.minimum(1.0, (step + 1.0) / max(warmup, 1)) if warmup else 1.0
+    return cfg.learning_rate * factor * ramp
+
+  return rate
+
+
+def make_optimizer(
+  cfg: TrainConfig, steps_per_epoch: int
+) -> optax.GradientTransformation:
+  """Returns SGD as PyTorch defines it: the decay joins the gradient."""
+  return optax.chain(
+    optax.add_decayed_weights(cfg.weight_decay),
+    optax.sgd(learning_rate_fn(cfg, steps_per_epoch), cfg.momentum),
+  )
+
+
+def init_state(
+  model: nn.Module,
+  cfg: TrainConfig,
+  steps_per_epoch: int,
+  image_shape: tuple[int, ...],
+  key: jax.Array,
+) -> TrainState:
+  """Returns the state before the first step."""
+  variables = init_variables(model, key, image_shape)
+  opt_state = make_optimizer(cfg, steps_per_epoch).init(variables["params"])
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables["params"],
+    batch_stats=variables.get("batch_stats", {}),
+    opt_state=opt_state,
+    sums=_no_sums(),
+  )
+
+
+def _no_sums() -> Sums:
+  return Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields))
+
+
+def adversary_at(
+  cfg: TrainConfig, step: jax.Array, steps_per_epoch: int
+) -> attacks.AttackConfig:
+  """Returns the adversary of one step, its radius and step size ramped up."""
+  ramp_steps = cfg.eps_ramp_epochs * steps_per_epoch
+  if ramp_steps < 1:
+    return cfg.adversary
+  part = jnp.minimum(1.0, (step.astype(jnp.float32) + 1.0) / ramp_steps)
+  return dataclasses.replace(
+    cfg.adversary,
+    eps=cfg.adversary.eps * part,
+    step_size=cfg.adversary.step_size * part,
+  )
+
+
+def train_step(
+  state: TrainState,
+  x: jax.Array,
+  y: jax.Array,
+  keys: jax.Array,
+  *,
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  adversary: attacks.AttackConfig | None,
+  attack_bn_mode: str,
+) -> TrainState:
+  """Takes one step of SGD on a batch, attacked first if there is an adversary.
+
+  Args:
+    state: Before the step.
+    x: `[B, H, W, C]` float32 in [0, 1].
+    y: `[B]` int32.
+    keys: `[B]` PRNG keys of the attack's random starts.
+    model: The architecture.
+    tx: The optimiser.
+    adversary: None for standard training.
+    attack_bn_mode: BatchNorm under attack.
+
+  Returns:
+    The state after the step, the batch's loss and hits added to its sums.
+  """
+  if adversary is not None:
+
+    def objective(z):
+      outputs = evaluate.apply(model, state.variables, z, attack_bn_mode)
+      return losses.cross_entropy(outputs.logits, y)
+
+    x = attacks.maximize(objective, x, keys, adversary).x_adv
+    x = jax.lax.stop_gradient(x)
+
+  def mean_loss(params):
+    outputs, new = model.apply(
+      _variables(params, state.batch_stats), x,
+      bn_mode="train", mutable=["batch_stats"],
+    )  # fmt: skip
+    loss = losses.cross_entropy(outputs.logits, y)
+    correct = outputs.logits.argmax(1) == y
+    return loss.mean(), (loss, correct, new.get("batch_stats", {}))
+
+  grads, (loss, correct, batch_stats) = jax.grad(mean_loss, has_aux=True)(
+    state.params
+  )
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  seen = Sums(loss.sum(), correct.sum(dtype=jnp.float32), jnp.float32(len(y)))
+  return TrainState(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    sums=jax.tree.map(jnp.add, state.sums, seen),
+  )
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("model", "cfg", "steps_per_epoch"),
+  donate_argnames=("state",),
+)
+def _train_chunk(
+  state, images, labels, order, key, num_steps, *, model, cfg, steps_per_epoch
+):
+  """Takes `num_steps` steps within one epoch whose shuffled `order` is given."""
+  tx = make_optimizer(cfg, steps_per_epoch)
+
+  def body(_, state):
+    start = (state.step % steps_per_epoch) * cfg.batch_size
+    indices = jax.lax.dynamic_slice(order, (start,), (cfg.batch_size,))
+    indices = sharding.split_batch(indices)
+    step_key = jax.random.fold_in(key, state.step)
+    augment_keys, attack_keys = jax.vmap(jax.random.split, out_axes=1)(
+      attacks.example_keys(step_key, indices)
+    )
+    x = ds.to_float(images[indices])
+    x = augment.augment(x, augment_keys, cfg.augment)
+    adversary = None
+    if cfg.adversary.eps > 0:
+      adversary = adversary_at(cfg, state.step, steps_per_epoch)
+    return train_step(
+      state, x, labels[indices], attack_keys, model=model, tx=tx,
+      adversary=adversary, attack_bn_mode=cfg.attack_bn_mode,
+    )  # fmt: skip
+
+  state = jax.lax.fori_loop(0, num_steps, body, state)
+  return state, state.sums
+
+
+@functools.partial(jax.jit, static_argnames="num_examples")
+def _epoch_order(key, epoch, num_examples):
+  return jax.random.permutation(
+    jax.random.fold_in(key, epoch), num_examples
+  ).astype(jnp.int32)
+
+
+def train(
+  cfg: TrainConfig,
+  run: RunConfig,
+  model: nn.Module,
+  train_set: ds.Dataset,
+  validation_set: ds.Dataset,
+  workdir: str | pathlib.Path,
+  key: jax.Array,
+  name: str = "train",
+) -> TrainResult:
+  """Trains a model, going on from the newest checkpoint in `workdir`.
+
+  Args:
+    cfg: The recipe.
+    run: Cadences.
+    model: The architecture.
+    train_set: What it is trained on.
+    validation_set: Held out; evaluated every `eval_every_epochs`.
+    workdir: Holds `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
+    key: Of everything random in this run.
+    name: For the progress bar.
+
+  Raises:
+    ValueError: If the data do not fit the recipe, or the loss is not finite
+      (the last good checkpoint stays).
+    preemption.Stopped: If the process was asked to stop, once all is saved.
+  """
+  workdir = pathlib.Path(workdir)
+  _check_fit(cfg, train_set)
+  with Checkpoints(workdir / "checkpoints") as checkpoints:
+    driver = _Driver(
+      cfg, run, model, train_set, validation_set, key, checkpoints
+    )
+    logger = Logger(workdir, int(driver.state.step))
+    total = cfg.num_epochs * driver.steps_per_epoch
+    with progress(total, name, int(driver.state.step), "step") as bar:
+      try:
+        while int(driver.state.step) < total:
+          driver.epoch(logger, bar)
+      finally:
+        logger.close()
+    driver.save()
+  variables = driver.state.variables
+  return TrainResult(
+    variables=variables,
+    best_variables=driver.best["variables"],
+    history=driver.history,
+    digest=digest(variables),
+    seconds=driver.watch.seconds(),
+  )
+
+
+def load(
+  cfg: TrainConfig,
+  model: nn.Module,
+  train_set_size: int,
+  image_shape: tuple[int, ...],
+  workdir: str | pathlib.Path,
+  which: str = "last",
+) -> dict[str, Any]:
+  """Returns the variables of a finished run, "last" or "best"."""
+  steps_per_epoch = train_set_size // cfg.batch_size
+  like = jax.eval_shape(
+    lambda key: _saved(init_state(model, cfg, steps_per_epoch, image_shape, key)),
+    jax.random.key(0),
+  )
+  directory = pathlib.Path(workdir) / "checkpoints"
+  if not directory.is_dir():
+    raise ValueError(f"there is no checkpoint at {directory}; train it first")
+  with Checkpoints(directory) as checkpoints:
+    found = checkpoints.restore(like)
+  if found is None:
+    raise ValueError(f"there is no checkpoint at {directory}; train it first")
+  saved, _ = found
+  variables = saved["state"].variables if which == "last" else saved["best"]
+  return sharding.replicate(variables)
+
+
+def _saved(state: TrainState) -> dict[str, Any]:
+  """What a checkpoint holds: the state and the best variables so far."""
+  return {"state": state, "best": state.variables}
+
+
+def _check_fit(cfg: TrainConfig, train_set: ds.Dataset) -> None:
+  sharding.require_divisible(cfg.batch_size, "batch_size")
+  if train_set.num_examples < cfg.batch_size:
+    raise ValueError(
+      f"batch_size is {cfg.batch_size}, more than the "
+      f"{train_set.num_examples} training images"
+    )
+  evaluate.check_radius(
+    "adversary.eps",
+    cfg.adversary.eps,
+    cfg.adversary.norm,
+    train_set.image_shape,
+  )
+
+
+class _Driver:
+  """The effects around `_train_chunk`: checkpoints, evaluation, logs."""
+
+  def __init__(self, cfg, run, model, train_set, validation, key, checkpoints):
+    self.cfg, self.run, self.model = cfg, run, model
+    self.validation, self.checkpoints = validation, checkpoints
+    self.num_examples = train_set.num_examples
+    self.steps_per_epoch = train_set.num_examples // cfg.batch_size
+    self.keys = [jax.random.fold_in(key, stream) for stream in range(4)]
+    state = init_state(
+      model, cfg, self.steps_per_epoch, train_set.image_shape,
+      self.keys[_INIT],
+    )  # fmt: skip
+    found = checkpoints.restore(_saved(state))
+    saved, metadata = found or (_saved(state), {})
+    self.state: TrainState = sharding.replicate(saved["state"])
+    self.best = {
+      "variables": saved["best"],
+      "score": metadata.get("best_score", -1.0),
+    }
+    self.history = metadata.get("history", [])
+    self.watch = Stopwatch(metadata.get("seconds", 0.0))
+    self.saved_at = time.monotonic()
+    self.images, self.labels = sharding.replicate(
+      (train_set.images, train_set.labels)
+    )
+
+  def epoch(self, logger: Logger, bar) -> None:
+    """Runs to the end of the current epoch, then evaluates."""
+    epoch = int(self.state.step) // self.steps_per_epoch
+    order = _epoch_order(self.keys[_ORDER], epoch, self.num_examples)
+    end = (epoch + 1) * self.steps_per_epoch
+    step, pending = int(self.state.step), None
+    if step % self.steps_per_epoch == 0:
+      self.state = self.state._replace(sums=sharding.replicate(_no_sums()))
+    while step < end:
+      count = min(self.run.chunk_steps, end - step)
+      self.state, sums = _train_chunk(
+        self.state, self.images, self.labels, order, self.keys[_STEP], count,
+        model=self.model, cfg=self.cfg, steps_per_epoch=self.steps_per_epoch,
+      )  # fmt: skip
+      step += count
+      # The metrics of the chunk before are read while this one runs.
+      self._log(logger, bar, pending)
+      pending = (step, count, sums)
+      if step < end and self._save_is_due():
+        self._log(logger, bar, pending)
+        pending = None
+        self.save()
+        preemption.check()
+    self._log(logger, bar, pending)
+    if (epoch + 1) % self.cfg.eval_every_epochs == 0 or (
+      epoch + 1 == self.cfg.num_epochs
+    ):
+      self._evaluate(epoch + 1, logger)
+    # Only now: a checkpoint of an epoch's end must know its evaluation.
+    if self._save_is_due():
+      self.save()
+      preemption.check()
+
+  def _log(self, logger: Logger, bar, pending) -> None:
+    if pending is None:
+      return
+    step, count, sums = pending
+    metrics = self._metrics(step, sums)
+    logger.scalars(step, metrics)
+    bar.update(count)
+    bar.set_postfix_str(describe(metrics))
+
+  def _metrics(self, step: int, sums: Sums) -> dict[str, float]:
+    loss, correct, count = (float(v) for v in jax.device_get(sums))
+    if not math.isfinite(loss):
+      kept = self.checkpoints.latest_step()
+      raise ValueError(
+        f"the training loss is not finite at step {step}; "
+        + (f"the checkpoint of step {kept} is kept; " if kept else "")
+        + "lower learning_rate"
+      )
+    return {
+      "train/loss": loss / count,
+      "train/accuracy": correct / count,
+    }
+
+  def _evaluate(self, epoch: int, logger: Logger) -> None:
+    step = int(self.state.step)
+    metrics = self._metrics(step, self.state.sums)
+    record = {
+      "epoch": epoch,
+      "train_loss": metrics["train/loss"],
+      "train_accuracy": metrics["train/accuracy"],
+    }
+    record |= self._validate()
+    self.history.append(record)
+    logger.scalars(
+      step, {f"epoch/{k}": v for k, v in record.items() if k != "epoch"}
+    )
+    score = record.get(
+      "validation_robust_accuracy", record.get("validation_accuracy", 0.0)
+    )
+    if score > self.best["score"]:
+      # A copy: the state's own buffers are donated to the next chunk.
+      variables = jax.tree.map(jnp.copy, self.state.variables)
+      self.best = {"variables": variables, "score": score}
+
+  def _validate(self) -> dict[str, float]:
+    if not self.validation.num_examples:
+      return {}
+    adversary = self.cfg.adversary
+    found = evaluate.evaluate(
+      self.model,
+      self.state.variables,
+      self.validation,
+      evaluate.EvaluateConfig(
+        norm=adversary.norm,
+        eps=(adversary.eps,) if adversary.eps > 0 else (),
+        num_steps=adversary.num_steps,
+        step_ratio=_step_ratio(adversary),
+        num_restarts=1,
+        loss="cross_entropy",
+        bn_mode="running",
+        batch_size=max(self.cfg.batch_size, 250),
+      ),
+      self.keys[_EVAL],
+      "validate",
+    )
+    metrics = {"validation_accuracy": found.accuracy}
+    for value in found.robust_accuracy.values():
+      metrics["validation_robust_accuracy"] = value
+    return metrics
+
+  def _save_is_due(self) -> bool:
+    elapsed = time.monotonic() - self.saved_at
+    return (
+      preemption.requested() or elapsed >= self.run.checkpoint_every_seconds
+    )
+
+  def save(self) -> None:
+    """Saves now, in the background."""
+    self._metrics(int(self.state.step), self.state.sums)
+    metadata = {
+      "best_score": self.best["score"],
+      "history": self.history,
+      "seconds": self.watch.seconds(),
+      "config": dataclasses.asdict(self.cfg),
+    }
+    content = {"state": self.state, "best": self.best["variables"]}
+    self.checkpoints.save(int(self.state.step), content, metadata)
+    self.saved_at = time.monotonic()
+
+
+def _step_ratio(adversary: attacks.AttackConfig) -> float:
+  """Returns the step size in units of eps / num_steps."""
+  if adversary.eps <= 0:
+    return 1.0
+  return adversary.step_size * adversary.num_steps / adversary.eps
