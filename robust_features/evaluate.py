@@ -61,7 +61,11 @@ class EvaluateConfig:
       )
     if self.batch_size < 1:
       raise ValueError(f"batch_size must be at least 1, got {self.batch_size!r}")
+    if not self.step_ratio >= 0:
+      raise ValueError(f"step_ratio must be >= 0, got {self.step_ratio!r}")
     for eps in self.eps:
+      if isinstance(eps, bool) or not isinstance(eps, (int, float)):
+        raise ValueError(f"eps must be a tuple of numbers, got {self.eps!r}")
       self.attack(eps)
 
   def attack(self, eps: float) -> attacks.AttackConfig:
@@ -196,11 +200,14 @@ def _attack(
   return logits.argmax(1) != y, result.zero_gradients
 
 
-def _survivors(attack, indices: np.ndarray, batch_size: int, bar):
+def _survivors(
+  attack, indices: np.ndarray, batch_size: int, bar, interruptible: bool
+):
   """Runs an attack on some examples; returns who is left, zero gradients."""
   broken, zeros = [], []
   for part, count in batches(indices, batch_size):
-    preemption.check()
+    if interruptible:
+      preemption.check()
     found, zero = attack(part)
     broken.append(np.asarray(found)[:count])
     zeros.append(np.asarray(zero)[:count])
@@ -217,8 +224,20 @@ def evaluate(
   cfg: EvaluateConfig,
   key: jax.Array,
   name: str = "evaluate",
+  *,
+  interruptible: bool = True,
 ) -> Evaluation:
   """Measures accuracy and robust accuracy at every radius of `cfg.eps`.
+
+  Args:
+    model: The architecture.
+    variables: Its variables.
+    dataset: Images and the labels that count as correct.
+    cfg: The attack.
+    key: Of random starts, folded with each example's index.
+    name: For the progress bar.
+    interruptible: Whether to stop between batches when the process is asked
+      to; a caller that must save something first says no.
 
   Raises:
     ValueError: If a radius exceeds the box, or outputs are not finite.
@@ -240,7 +259,11 @@ def evaluate(
       )  # fmt: skip
       attacked += len(alive)
       alive, zeros = _survivors(
-        lambda part, attack=attack: attack(part), alive, batch_size, bar
+        lambda part, attack=attack: attack(part),
+        alive,
+        batch_size,
+        bar,
+        interruptible,
       )
       stuck += int((zeros > 0).sum())
       robust[eps] = len(alive) / len(dataset.labels)

@@ -48,7 +48,8 @@ def accuracies(results: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
   for i, eps in enumerate(["", *radii]):
     at = np.arange(len(rows)) + (i - len(radii) / 2) * width
     label = f"ε = {eps}" if eps else "clean"
-    axes.bar(at, [100 * _value(r, eps) for r in rows], width, label=label)
+    heights = [100 * (_value(r, eps) or 0.0) for r in rows]
+    axes.bar(at, heights, width, label=label)
     for x, row in zip(at, rows, strict=True):
       printed = _value(row["paper"], eps) if row["paper"] else None
       if printed is not None:

@@ -46,17 +46,16 @@ def _parse(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(_fractions(argv))
     if _CONFIG.value is None:
       raise ValueError("--config is missing, such as configs/quickstart.py")
-  except (
-    flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError
-  ) as error:  # fmt: skip
+  except (AttributeError, KeyError) as error:
+    _fail(ValueError(f"the config has no field {error.args[0]}"))
+  except (flags.Error, TypeError, ValueError, OSError) as error:
     _fail(error)
   return rest
 
 
 def _fail(error: BaseException) -> None:
   """Prints one line and exits with status 1."""
-  text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-  sys.exit(f"error: {' '.join(text.split())}")
+  sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def _use_cache(directory: str) -> None:

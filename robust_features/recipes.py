@@ -6,6 +6,7 @@ of them can be overridden: `--config.stages.standard.train.num_epochs=3`.
 Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -21,8 +22,13 @@ def _section(defaults: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
   for name, value in changes.items():
     if name not in section:
       raise ValueError(f"{name} is not one of {', '.join(section)}")
-    section[name] = value
+    section[name] = _own(value)
   return section
+
+
+def _own(value: Any) -> Any:
+  """Returns a copy of a section, so that no two stages share one."""
+  return ConfigDict(value.to_dict()) if isinstance(value, ConfigDict) else value
 
 
 def study(name: str, *, seed: int = 0) -> ConfigDict:
@@ -147,12 +153,12 @@ def train_stage(architecture: str, data: str, recipe: ConfigDict,
       "architecture": architecture,
       "data": data,
       "validation": validation,
-      "train": recipe,
+      "train": _own(recipe),
     }
   )
 
 
-def inversion(kind: str, **changes: Any) -> ConfigDict:
+def make_inversion(kind: str, **changes: Any) -> ConfigDict:
   """Returns D_R's or D_NR's construction: table 5, 1,000 steps of 0.1."""
   return _section(
     {
@@ -168,7 +174,7 @@ def inversion(kind: str, **changes: Any) -> ConfigDict:
   )
 
 
-def targeted(kind: str, **changes: Any) -> ConfigDict:
+def make_targeted(kind: str, **changes: Any) -> ConfigDict:
   """Returns D_rand's or D_det's construction: table 6, 100 steps in 0.5."""
   return _section(
     {
@@ -193,7 +199,7 @@ def construct_stage(source: str, recipe: ConfigDict, data: str = "D",
       "source": source,
       "data": data,
       "split": split,
-      "construct": recipe,
+      "construct": _own(recipe),
     }
   )
 
@@ -236,7 +242,7 @@ def evaluate_stage(model: str, title: str, settings: ConfigDict,
       "label_shift": 0,
       "title": title,
       "paper": "",
-      "evaluate": settings,
+      "evaluate": _own(settings),
     },
     changes,
   )
@@ -255,12 +261,105 @@ def step_sweep_stage(model: str, settings: ConfigDict, steps: tuple[int, ...],
       "label_shift": 0,
       "steps": steps,
       "step_ratios": step_ratios,
-      "evaluate": settings,
+      "evaluate": _own(settings),
     }
   )
 
 
-def shrink(config: ConfigDict) -> None:
+def add_row(config: ConfigDict, model: str, title: str, settings: ConfigDict,
+            suffix: str = "", **changes: Any) -> None:  # fmt: skip
+  """Adds an evaluation of a trained stage, and its row of the table.
+
+  Args:
+    config: The study.
+    model: The train stage.
+    title: The row's name in the table.
+    settings: Of the attack.
+    suffix: Tells a second evaluation of one model from the first.
+    **changes: As `evaluate_stage` takes them.
+  """
+  name = f"eval_{model}{suffix}"
+  config.stages[name] = evaluate_stage(model, title, settings, **changes)
+  config.table = (*config.table, name)
+
+
+def add_data_set(config: ConfigDict, name: str, source: str,
+                 construct: ConfigDict, recipe: ConfigDict) -> None:  # fmt: skip
+  """Adds a constructed data set and a training run on it, `on_<name>`."""
+  config.stages[name] = construct_stage(source, construct)
+  config.stages[f"on_{name}"] = train_stage("main", name, recipe)
+
+
+def paper_study(
+  config: ConfigDict,
+  *,
+  standard: ConfigDict,
+  robust: ConfigDict,
+  on_robust: ConfigDict,
+  on_nonrobust: ConfigDict,
+  on_rand: ConfigDict,
+  on_det: ConfigDict,
+  inversion: dict[str, Any],
+  targeted: dict[str, Any],
+  evaluation: ConfigDict,
+) -> None:
+  """Adds section 3 whole: D_R, D_NR, D_rand, D_det from both sources.
+
+  Args:
+    config: A study with `data.D` and `models.main`.
+    standard: Recipe of the standard model on D.
+    robust: Recipe of the adversarially trained model on D.
+    on_robust: Recipe of standard training on D_R, and so on.
+    on_nonrobust: See `on_robust`.
+    on_rand: See `on_robust`.
+    on_det: See `on_robust`.
+    inversion: Changes to `make_inversion`.
+    targeted: Changes to `make_targeted`.
+    evaluation: Of every row.
+  """
+  config.stages.standard = train_stage("main", "D", standard)
+  config.stages.robust = train_stage("main", "D", robust)
+  row = functools.partial(add_row, config, settings=evaluation)
+  row("standard", "standard training", paper="standard")
+  row("robust", "adversarial training", paper="robust")
+  for name, kind, source, recipe, title, printed in (
+    ("d_robust", "robust", "robust", on_robust, "on D_R", "robust_image"),
+    ("d_nonrobust", "nonrobust", "standard", on_nonrobust, "on D_NR",
+     "nonrobust_image"),
+    ("d_rand", "rand", "standard", on_rand, "on D_rand", "rand_standard"),
+    ("d_det", "det", "standard", on_det, "on D_det", "det_standard"),
+    ("d_rand_robust", "rand", "robust", on_rand,
+     "on D_rand, robust source", "rand_robust"),
+    ("d_det_robust", "det", "robust", on_det, "on D_det, robust source",
+     "det_robust"),
+  ):  # fmt: skip
+    if kind in ("rand", "det"):
+      construct = make_targeted(kind, **targeted)
+    else:
+      construct = make_inversion(kind, **inversion)
+    add_data_set(config, name, source, construct, recipe)
+    row(f"on_{name}", title, paper=printed)
+    if kind == "det":
+      row(
+        f"on_{name}", f"{title}, labels y+1", suffix="_relabelled",
+        label_shift=1, paper=f"{printed}_relabelled",
+      )  # fmt: skip
+
+
+def variant(config: ConfigDict, name: str) -> ConfigDict:
+  """Returns the study as a config's variant: "" as it is, "smoke" tiny.
+
+  Raises:
+    ValueError: For any other name.
+  """
+  if name == "smoke":
+    _shrink(config)
+  elif name:
+    raise ValueError(f"unknown variant {name!r}; there is 'smoke'")
+  return config
+
+
+def _shrink(config: ConfigDict) -> None:
   """Makes a study a matter of seconds: a few images, an epoch, two steps."""
   for source in config.data.values():
     source.num_train, source.num_test, source.num_validation = 64, 32, 16

@@ -55,7 +55,7 @@ class Study:
     self._splits: dict[str, ds.Splits] = {}
     self._done: dict[str, dict[str, Any]] = {}
     for name in config.stages:
-      self._parents(name)
+      self._require_acyclic(name, ())
 
   # The graph.
 
@@ -80,6 +80,14 @@ class Study:
     for parent in wanted:
       self._stage(parent, name)
     return wanted
+
+  def _require_acyclic(self, name: str, path: tuple[str, ...]) -> None:
+    if name in path:
+      raise ValueError(
+        f"stages.{name} needs itself: {' <- '.join((*path, name))}"
+      )
+    for parent in self._parents(name):
+      self._require_acyclic(parent, (*path, name))
 
   def resolved(self, name: str) -> dict[str, Any]:
     """Returns every config field that a stage's result depends on, flat."""
@@ -172,6 +180,15 @@ class Study:
     if name in self.config.data:
       return getattr(self.splits(name), split)
     return constructed.load(self.workdir / name / "data")
+
+  def image_shape(self, name: str) -> tuple[int, ...]:
+    """Returns the shape (H, W, C) of the images that a stage works on."""
+    data = self._stage(name).data
+    if data in self.config.data:
+      splits = self.splits(data)
+      part = splits.train if splits.train.num_examples else splits.test
+      return part.image_shape
+    return self.image_shape(data)
 
   def architecture(self, name: str):
     """Returns a train stage's model."""
@@ -371,9 +388,56 @@ def _validate(config: ml_collections.ConfigDict) -> None:
   for name, stage in config.stages.items():
     for field, cls in _SECTIONS[stage.kind]:
       settings.build(cls, stage[field], f"stages.{name}.{field}")
+  for name, stage in config.stages.items():
+    _check_names(config, name, stage)
   for name in config.table:
     if name not in config.stages or config.stages[name].kind != "evaluate":
       raise ValueError(f"table names {name!r}, which is no evaluate stage")
+
+
+def _check_names(config: ml_collections.ConfigDict, name: str, stage) -> None:
+  """Raises where a stage names what is not there, or not of that kind."""
+  kinds = {n: s.kind for n, s in config.stages.items()}
+  trained = [n for n, kind in kinds.items() if kind == "train"]
+  made = [n for n, kind in kinds.items() if kind == "construct"]
+  choices = {
+    "architecture": list(config.models),
+    "data": [*config.data, *made],
+    "validation": list(config.data),
+    "model": trained,
+    "source": trained,
+    "split": ["train", "validation", "test"],
+    "which": ["last", "best"],
+    "paper": ["", *paper.ROWS],
+  }
+  for field, allowed in choices.items():
+    if field in stage and stage[field] not in allowed:
+      raise ValueError(
+        f"stages.{name}.{field} must be one of "
+        f"{', '.join(map(repr, allowed))}, got {stage[field]!r}"
+      )
+
+
+def _check_radii(study: "Study") -> None:
+  """Checks every radius against its images, before any work.
+
+  Raises:
+    ValueError: For a radius larger than the box, naming the field.
+  """
+  for name, stage in study.config.stages.items():
+    shape = study.image_shape(name)
+    sections = {
+      "train": ("train", "adversary"),
+      "construct": ("construct", "attack"),
+    }.get(stage.kind, ("evaluate",))
+    section = stage
+    for field in sections:
+      section = section[field]
+    radii = section.eps if isinstance(section.eps, tuple) else (section.eps,)
+    for eps in radii:
+      if eps != float("inf"):
+        where = f"stages.{name}.{'.'.join(sections)}.eps"
+        evaluate.check_radius(where, eps, section.norm, shape)
 
 
 def _claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -432,6 +496,7 @@ def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict:
   study = Study(config, workdir)
   _validate(config)
   _claim(config, workdir)
+  _check_radii(study)
   for name in [*config.table, *config.stages]:
     study.require(name)
   results = study.results() | provenance()

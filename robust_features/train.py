@@ -552,6 +552,7 @@ class _Driver:
       ),
       self.keys[_EVAL],
       "validate",
+      interruptible=False,
     )
     metrics = {"validation_accuracy": found.accuracy}
     for value in found.robust_accuracy.values():

@@ -80,7 +80,7 @@ class Run(NamedTuple):
   """One run of every example.
 
   Attributes:
-    t: `[B]` int32 evaluations done.
+    t: `[B]` int32 evaluations done, -1 before the run has begun.
     z: `[B, H, W, C]` the point to evaluate next; `z_old` the one before.
     z_old: See `z`.
     z_best: The point of highest loss, with `grad_best` and `loss_best`.
@@ -138,7 +138,7 @@ def _random_start(example, rank, cfg):
 
 
 def _begin(z: jax.Array, cfg: ApgdConfig) -> Run:
-  """Returns a run about to evaluate its starting point."""
+  """Returns a run about to evaluate the starting point `z`."""
   batch = z.shape[0]
   zero = jnp.zeros(batch, jnp.int32)
   return Run(
@@ -160,10 +160,10 @@ def _begin(z: jax.Array, cfg: ApgdConfig) -> Run:
 
 
 def init(example: slots.Example, cfg: ApgdConfig) -> ApgdState:
-  """Returns the state at the first run's random start."""
+  """Returns the state before the first run."""
   rank = jnp.zeros(example.y.shape, jnp.int32)
-  start = _random_start(example, rank, cfg)
-  return ApgdState(slots.new_tally(example.x), rank, _begin(start, cfg))
+  run = _begin(example.x, cfg)._replace(t=rank - 1)
+  return ApgdState(slots.new_tally(example.x), rank, run)
 
 
 def step(
@@ -172,8 +172,8 @@ def step(
   state: ApgdState,
   cfg: ApgdConfig,
 ) -> ApgdState:
-  """Evaluates loss and gradient once, then moves or begins the next run."""
-  run, rank = state.run, state.rank
+  """Evaluates loss and gradient once, then moves or ends the run."""
+  rank, run = state.rank, _begin_if_new(example, state.rank, state.run, cfg)
   which = jnp.minimum(rank // cfg.num_restarts, example.targets.shape[1] - 1)
   target = jnp.take_along_axis(example.targets, which[:, None], axis=1)[:, 0]
 
@@ -188,17 +188,21 @@ def step(
   tally = _count(state.tally, run.z, success, grad)
   tally = tally._replace(done=success | (ended & (rank + 1 >= cfg.num_runs)))
   run = _move(*_adapt(_remember(run, loss, grad), grad, cfg), example.x, cfg)
+  turn = ended & ~tally.done
+  run = run._replace(t=jnp.where(turn, -1, run.t))
+  return ApgdState(tally, rank + turn.astype(jnp.int32), run)
 
-  def next_run(rank, run):
-    rank = rank + ended.astype(jnp.int32)
+
+def _begin_if_new(example, rank, run: Run, cfg: ApgdConfig) -> Run:
+  """Returns the run, begun at its random start where it had not."""
+  new = run.t < 0
+
+  def begin(run):
     fresh = _begin(_random_start(example, rank, cfg), cfg)
-    return rank, slots.select(ended, fresh, run)
+    return slots.select(new, fresh, run)
 
-  # Random numbers are dear: draw them only when a run has ended.
-  rank, run = jax.lax.cond(
-    (ended & ~tally.done).any(), next_run, lambda *same: same, rank, run
-  )
-  return ApgdState(tally, rank, run)
+  # Random numbers are dear: draw them only for a run that begins.
+  return jax.lax.cond(new.any(), begin, lambda run: run, run)
 
 
 def _count(tally, z, success, grad) -> slots.Tally:

@@ -113,20 +113,39 @@ def square_warning(before: float, after: float) -> str | None:
   )
 
 
-def class_warning(num_classes: int, num_targets: int) -> str | None:
-  """Returns a warning if a model has too few classes for the standard attack.
+def class_warning(
+  num_classes: int, names: tuple[str, ...], num_targets: int
+) -> str | None:
+  """Returns a warning if a model has too few classes for the attacks.
 
   Args:
     num_classes: Classes of the model.
+    names: Attacks that run.
     num_targets: Targets asked for.
   """
   notes = []
-  if num_targets > num_classes - 1:
+  targeted = {"apgd-t", "fab-t"} & set(names)
+  if targeted and num_targets > num_classes - 1:
     notes.append(f"{num_classes - 1} targets instead of {num_targets}")
-  if num_classes < 4:
-    notes.append("the margin instead of the targeted DLR loss")
-  if num_classes < 3:
-    notes.append("the margin instead of the DLR loss")
+  if "apgd-t" in names and num_classes < 4:
+    notes.append("apgd-t climbs the margin instead of the targeted DLR loss")
+  if "apgd-dlr" in names and num_classes < 3:
+    notes.append("apgd-dlr climbs the margin instead of the DLR loss")
   if not notes:
     return None
-  return f"{num_classes} classes: uses " + ", ".join(notes)
+  return f"with {num_classes} classes: " + "; ".join(notes)
+
+
+def second_pass_warning(first: float, second: float) -> str | None:
+  """Returns a warning if the saved images do not reproduce the accuracy.
+
+  Args:
+    first: Robust accuracy as the attacks counted it, in [0, 1].
+    second: Accuracy on the saved adversarial examples.
+  """
+  if first == second:
+    return None
+  return (
+    f"the saved images give {second:.2%} and the attacks counted {first:.2%}: "
+    "the model depends on its batch, or is not deterministic"
+  )

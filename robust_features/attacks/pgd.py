@@ -71,7 +71,8 @@ class AttackConfig:
         isinstance(value, int) and value < least
       ):
         raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-    if self.eps is math.inf and (self.start == "random" or self.num_restarts > 1):
+    unbounded = isinstance(self.eps, float) and math.isinf(self.eps)
+    if unbounded and (self.start == "random" or self.num_restarts > 1):
       raise ValueError("a random start needs a finite eps, got inf")
 
 
@@ -217,7 +218,7 @@ def maximize(
     return _better(best, found), zero_gradients
 
   zeros = jnp.zeros(x.shape[0], jnp.int32)
-  first = x if x_init is None else x_init
+  first = x if x_init is None else project(x_init, x, cfg.norm, cfg.eps)
   if cfg.start == "x":
     carry = climb(first, zeros)
   else:

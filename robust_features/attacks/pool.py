@@ -98,7 +98,8 @@ class Pool:
     self._todo = np.asarray(todo, np.int64)
     size = self._fitting(len(self._todo))
     self._index = np.full(size, -1, np.int64)
-    self._example, self._state = None, None
+    self._example: slots.Example | None = None
+    self._state: Any = None
 
   def _fitting(self, count: int) -> int:
     return next((s for s in self._sizes if s >= count), self._sizes[-1])
@@ -124,7 +125,7 @@ class Pool:
       self._cfg,
       self._num_steps,
     )
-    return self._harvest(live)
+    return self._harvest(self._example, live)
 
   def _halve(self) -> None:
     """Moves the live slots to a smaller batch if they fit one."""
@@ -154,12 +155,12 @@ class Pool:
       self._attack, self._example, self._state, is_new, self._cfg
     )
 
-  def _harvest(self, live: np.ndarray) -> Finished:
+  def _harvest(self, example, live: np.ndarray) -> Finished:
     tally = self._state.tally
     done = np.asarray(tally.done) & live
     success = np.asarray(tally.success)[done]
     # Images are fetched only if there is something to see on them.
-    source = tally.x_adv if success.any() else self._example.x
+    source = tally.x_adv if success.any() else example.x
     x_adv = np.asarray(source)[done]
     counts = [
       np.asarray(count)[done]

@@ -95,23 +95,29 @@ def likeliest_targets(logits: jax.Array, y: jax.Array, num: int) -> jax.Array:
   return order[:, ::-1][:, :num].astype(jnp.int32)
 
 
-def settle(z: jax.Array, x: jax.Array, norm: str, eps: jax.Array) -> jax.Array:
+def settle(z: jax.Array, x: jax.Array, norm: str, eps: float) -> jax.Array:
   """Returns `z` inside the ball about `x` and the box, in spite of rounding.
 
   `x + delta` is rounded to a pixel's precision, which is coarse beside a small
-  eps: an entry found outside goes to the next float inside.
+  eps, so an entry rounded away from `x` goes to the next float towards it.
   """
+  # Compilers may compute `z` twice and round it differently each time; what is
+  # measured here must be what is returned.
+  z = jax.lax.optimization_barrier(z)
   if norm == "linf":
-    z = jnp.clip(z, x - eps, x + eps)
-    z = jnp.where(jnp.abs(z - x) > eps, jnp.nextafter(z, x), z)
+    z = _toward(jnp.clip(z, x - eps, x + eps), x, eps)
   else:
-    delta = z - x
-    size = l2_norm(delta)
     # A millionth inside, so that no order of summation finds it outside.
     limit = eps * (1.0 - 1e-6)
-    scale = jnp.where(size > limit, limit / jnp.maximum(size, 1e-30), 1.0)
-    z = x + delta * scale
-  return jnp.clip(z, 0.0, 1.0)
+    delta = z - x
+    size = l2_norm(delta)
+    delta = delta * (limit / jnp.maximum(size, 1e-30))
+    z = jnp.where(size > limit, _toward(x + delta, x, jnp.abs(delta)), z)
+  return jax.lax.optimization_barrier(jnp.clip(z, 0.0, 1.0))
+
+
+def _toward(z, x, bound):
+  return jnp.where(jnp.abs(z - x) > bound, jnp.nextafter(z, x), z)
 
 
 def l2_norm(x: jax.Array) -> jax.Array:
@@ -144,9 +150,8 @@ def advance(
   def body(carry):
     count, state = carry
     after = attack.step(logits_fn, example, state, cfg)
-    # What is done stays as it was counted.
-    tally = select(state.tally.done, state.tally, after.tally)
-    return count + 1, after._replace(tally=tally)
+    # What is done stays as it was: others in the batch take longer.
+    return count + 1, select(state.tally.done, state, after)
 
   return jax.lax.while_loop(unfinished, body, (jnp.int32(0), state))[1]
 

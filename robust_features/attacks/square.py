@@ -198,7 +198,7 @@ def _bump(corner, halvings, transposed, shape, cfg) -> jax.Array:
 
 @functools.cache
 def _bumps(sides: tuple[int, ...], height: int, width: int) -> np.ndarray:
-  """Returns every bump and its transpose `[S, 2, H, W]`, in the first corner."""
+  """Returns every bump and its transpose, in the corner, `[S, 2, H, W]`."""
   table = np.zeros((len(sides), 2, height, width), np.float32)
   for k, side in enumerate(sides):
     table[k, 0, :side, :side] = bump(side)

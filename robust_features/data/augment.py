@@ -65,36 +65,30 @@ def augment(x: jax.Array, keys: jax.Array, cfg: AugmentConfig) -> jax.Array:
   Returns:
     float32 `[B, H, W, C]` in [0, 1].
   """
-  crop_keys, flip_keys, jitter_keys, rotate_keys = jax.vmap(
-    lambda key: jax.random.split(key, 4), out_axes=1
-  )(keys)
+  if cfg.jitter and x.shape[-1] != 3:
+    raise ValueError(f"jitter needs 3 channels, got images {x.shape}")
+  return jax.vmap(lambda image, key: _augment_one(image, key, cfg))(x, keys)
+
+
+def _augment_one(
+  image: jax.Array, key: jax.Array, cfg: AugmentConfig
+) -> jax.Array:
+  """Augments `[H, W, C]`; a key each, so that no option moves another's."""
+  crop_key, flip_key, jitter_key, rotate_key = jax.random.split(key, 4)
   if cfg.pad:
-    x = jax.vmap(lambda image, key: _crop(image, key, cfg.pad))(x, crop_keys)
+    offset = jax.random.randint(crop_key, (2,), -cfg.pad, cfg.pad + 1)
+    image = shift(image, offset, cfg.pad)
   if cfg.flip:
-    mirror = jax.vmap(jax.random.bernoulli)(flip_keys)
-    x = jnp.where(mirror[:, None, None, None], x[:, :, ::-1], x)
+    image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
   if cfg.jitter:
-    if x.shape[-1] != 3:
-      raise ValueError(f"jitter needs 3 channels, got images {x.shape}")
-    factors = _uniform(jitter_keys, (3,), cfg.jitter) + 1.0
-    x = jax.vmap(jitter)(x, factors)
+    image = jitter(image, 1.0 + _uniform(jitter_key, (3,), cfg.jitter))
   if cfg.rotate:
-    degrees = _uniform(rotate_keys, (), cfg.rotate)
-    x = jax.vmap(rotate)(x, jnp.deg2rad(degrees))
-  return x
+    image = rotate(image, jnp.deg2rad(_uniform(rotate_key, (), cfg.rotate)))
+  return image
 
 
-def _uniform(keys: jax.Array, shape: tuple[int, ...], bound: float):
-  """Returns one draw from [-bound, bound] a key, float32 `[B, *shape]`."""
-  return jax.vmap(
-    lambda key: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-  )(keys)
-
-
-def _crop(image: jax.Array, key: jax.Array, pad: int) -> jax.Array:
-  """Returns a random crop of the zero-padded image, its size unchanged."""
-  offset = jax.random.randint(key, (2,), -pad, pad + 1)
-  return shift(image, offset, pad)
+def _uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
+  return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def shift(image: jax.Array, offset: jax.Array, pad: int) -> jax.Array:

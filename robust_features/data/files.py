@@ -197,14 +197,26 @@ def _num_classes(labels: np.ndarray, path: pathlib.Path) -> int:
   return int(labels.max()) + 1
 
 
-# What numpy and zipfile raise for a damaged file; OSError for an unreadable.
-_DAMAGE = (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile,
-           zlib.error, NotImplementedError)  # fmt: skip
+# What NumPy and zipfile raise for a damaged file; OSError for an unreadable.
+_DAMAGE = (
+  ValueError,
+  EOFError,
+  OSError,
+  KeyError,
+  NotImplementedError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Returns every array of an npz archive, each checked by its CRC."""
+  # Opened here, because NumPy leaves a damaged archive open.
   try:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file:
+      archive = np.load(file, allow_pickle=False)
+      if isinstance(archive, np.ndarray):
+        raise ValueError("a single array, not an archive")
       return {key: archive[key] for key in archive.files}
   except _DAMAGE as error:
     raise DataError(_damaged(path, error)) from error
@@ -212,11 +224,15 @@ def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_array(path: pathlib.Path) -> np.ndarray:
   try:
-    return np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+      array = np.load(file, allow_pickle=False)
+      if not isinstance(array, np.ndarray):
+        raise ValueError("an archive, not a single array")
+      return array
   except _DAMAGE as error:
     raise DataError(_damaged(path, error)) from error
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> str:
   reason = " ".join(str(error).split())
-  return f"{path}: damaged, or no plain numpy file ({reason}); get it again"
+  return f"{path}: damaged, or no plain NumPy file ({reason}); get it again"

@@ -17,7 +17,9 @@ from robust_features.data import files, planted, tfds_source
 from robust_features.data.dataset import DataError, Dataset, Splits
 
 # Draws that share the config's seed and must not share their randomness.
-_STREAM_SUBSET, _STREAM_VALIDATION, _STREAM_PLANTED = range(3)
+# None is zero: to NumPy the seeds (7,) and (7, 0) are the same.
+_STREAM_SUBSET, _STREAM_VALIDATION = 1, 2
+_STREAM_PLANTED_TRAIN, _STREAM_PLANTED_TEST = 3, 4
 _PLANTED_TRAIN, _PLANTED_TEST = 4_000, 1_000
 _DIGITS_TEST = 297  # Leaves 1,500 of the 1,797 to train on.
 
@@ -160,11 +162,10 @@ def _load_planted(cfg: DataConfig) -> tuple[Dataset, Dataset]:
   if cfg.num_train:
     num_train = cfg.num_train + cfg.num_validation
   num_test = cfg.num_test or _PLANTED_TEST
-  seed = _seed(cfg, _STREAM_PLANTED)
   params = planted.PlantedConfig()
   return (
-    planted.generate(num_train, (*seed, 0), params),
-    planted.generate(num_test, (*seed, 1), params),
+    planted.generate(num_train, _seed(cfg, _STREAM_PLANTED_TRAIN), params),
+    planted.generate(num_test, _seed(cfg, _STREAM_PLANTED_TEST), params),
   )
 
 

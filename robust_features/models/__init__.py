@@ -1,6 +1,8 @@
 """The model zoo: `make_model(ModelConfig(...))` builds any of `MODELS`."""
 
 import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,8 +10,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
-from robust_features.models import resnet, small
+from robust_features.models import (
+  densenet,
+  inception,
+  resnet,
+  small,
+  vgg,
+  wide_resnet,
+)
 from robust_features.models.layers import (
   BN_MODES,
   CIFAR_MEAN,
@@ -37,12 +47,18 @@ __all__ = [
 MODELS: dict[str, Callable[..., nn.Module]] = {
   "cnn": small.cnn,
   "cnn4": small.cnn4,
+  "densenet121": densenet.densenet121,
+  "densenet_cifar": densenet.densenet_cifar,
+  "inception_v3": inception.inception_v3,
   "mlp": small.mlp,
   "plain_cnn": small.plain_cnn,
+  "plain_strided_cnn": small.plain_strided_cnn,
   "resnet18": resnet.resnet18,
   "resnet34": resnet.resnet34,
   "resnet50": resnet.resnet50,
   "small_resnet": resnet.small_resnet,
+  "vgg16": vgg.vgg16,
+  "wrn_28_10": wide_resnet.wrn_28_10,
 }
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -126,18 +142,45 @@ def make_model(cfg: ModelConfig) -> nn.Module:
   )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def init_variables(
   model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
   """Returns fresh variables: "params" and, with BatchNorm, "batch_stats".
+
+  The distributions are those of `model.init`, drawn all at once: compiling
+  one generator for each tensor would take seconds.
 
   Args:
     model: a network from `make_model`.
     key: a PRNG key; the same key gives the same numbers.
     image_shape: (H, W, C).
   """
-  x = jnp.zeros((1, *image_shape), jnp.float32)
-  return dict(jax.jit(model.init)(key, x))
+  x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  shapes = dict(jax.eval_shape(model.init, jax.random.key(0), x))
+  params: dict[tuple[str, ...], Any] = {
+    **traverse_util.flatten_dict(dict(shapes["params"]))
+  }
+  sizes = [math.prod(leaf.shape) for leaf in params.values()]
+  draws = jax.random.uniform(key, (sum(sizes),), minval=-1.0)
+  parts = jnp.split(draws, list(itertools.accumulate(sizes))[:-1])
+  for (path, leaf), part in zip(list(params.items()), parts, strict=True):
+    params[path] = _initial(path, params, part.reshape(leaf.shape))
+  variables = {"params": traverse_util.unflatten_dict(params)}
+  if "batch_stats" in shapes:
+    variables["batch_stats"] = jax.tree_util.tree_map_with_path(
+      lambda path, leaf: jnp.full(leaf.shape, float(path[-1].key == "var")),
+      dict(shapes["batch_stats"]),
+    )
+  return variables
+
+
+def _initial(path, params, draw):
+  """Scales `draw`, uniform on [-1, 1), to the initial value at `path`."""
+  kernel = params.get((*path[:-1], "kernel"))
+  if kernel is None:  # A BatchNorm layer.
+    return jnp.full(draw.shape, float(path[-1] == "scale"))
+  return draw / math.sqrt(math.prod(kernel.shape[:-1]))
 
 
 def num_params(params: Mapping[str, Any]) -> int:

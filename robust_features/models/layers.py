@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robust_features.models import convolution
 
@@ -104,16 +105,46 @@ def last_relu(x: jax.Array, fake: bool) -> jax.Array:
 
 def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
   """Returns the maxima of square windows, without padding [B, H', W', C]."""
+  if window == stride:
+    # Same values; the gradient is a comparison, far faster on CPU than the
+    # scatter that a window reduction has for a gradient.
+    return jnp.max(_squares(x, window), axis=(2, 4))
   return nn.max_pool(x, (window, window), (stride, stride))
 
 
 def mean_pool(x: jax.Array, window: int) -> jax.Array:
   """Returns the means of disjoint squares; a partial last one is dropped."""
+  return jnp.mean(_squares(x, window), axis=(2, 4))
+
+
+def _squares(x: jax.Array, window: int) -> jax.Array:
+  """Cuts [B, H, W, C] into squares [B, H', window, W', window, C]."""
   batch, height, width, channels = x.shape
   rows, columns = height // window, width // window
   x = x[:, : rows * window, : columns * window]
-  x = x.reshape(batch, rows, window, columns, window, channels)
-  return jnp.mean(x, axis=(2, 4))
+  return x.reshape(batch, rows, window, columns, window, channels)
+
+
+def average_pool(
+  x: jax.Array, window: int, stride: int, padding: int
+) -> jax.Array:
+  """Returns means of overlapping squares, zero padding counted in.
+
+  Args:
+    x: images [B, H, W, C].
+    window: pixels along a side.
+    stride: pixels between windows.
+    padding: zero pixels on each side.
+  """
+  total = jax.lax.reduce_window(
+    x,
+    np.zeros((), x.dtype),  # A traced zero would hide that this is a sum.
+    jax.lax.add,
+    (1, window, window, 1),
+    (1, stride, stride, 1),
+    ((0, 0), (padding, padding), (padding, padding), (0, 0)),
+  )
+  return total / window**2
 
 
 def global_mean(x: jax.Array) -> jax.Array:

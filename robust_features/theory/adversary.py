@@ -1,25 +1,24 @@
-r"""What the adversary does to a Gaussian model: Lemmas 1 and 2, Theorem 1.
+r"""The adversary's best answer to a Gaussian model: Lemmas 1 and 2.
 
 The loss is the negative log-likelihood of N(mu, Sigma),
 
   NLL(x) = 1/2 v' Sigma^-1 v + 1/2 log det(2 pi Sigma),     v = x - mu,
 
-and the three adversaries that may raise it differ in what binds them:
+and two adversaries may raise it:
 
   Lemma 1    ||delta|| = eps for every sample
   Lemma 2    E||M v||^2 = eps^2 for one linear operator M, delta = M v
-  Theorem 1  a penalty of C/2 ||delta||^2
 
-All three answers are (lam Sigma - I)^-1 v; only lam differs. The maximiser
-asks for lam > 1 / sigma_min(Sigma), so with m = lam sigma_min - 1 and
-r_i = S_i / sigma_min the denominators lam S_i - 1 = (r_i - 1) + m r_i are sums
-of positive terms and nothing cancels. What is left is one equation in m,
+Both answers are (lam Sigma - I)^-1 v; only lam differs. The maximiser asks for
+lam > 1 / sigma_min(Sigma), so with m = lam sigma_min - 1 and r_i = S_i /
+sigma_min the denominators lam S_i - 1 = (r_i - 1) + m r_i are sums of positive
+terms and nothing cancels. What is left is one equation in m,
 
   sum_i a_i^2 / ((r_i - 1) + m r_i)^2 = eps^2,
 
 with a = v for Lemma 1 and a_i^2 = (Sigma_*)_ii for Lemma 2.
 
-Reference: arXiv:1905.02175, sections 4 and E.3.1 to E.3.3.
+Reference: arXiv:1905.02175, sections E.3.1 and E.3.3.
 """
 
 from typing import NamedTuple
@@ -261,78 +260,3 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
   if a.ndim == 1:
     return a * b if b.ndim == 1 else a[:, None] * b
   return a * b[None, :] if b.ndim == 1 else a @ b
-
-
-# --- Theorem 1 ---------------------------------------------------------------
-
-
-def lagrangian_perturbation(v, cov, c) -> jax.Array:
-  """Returns argmax of NLL(x + delta) - c/2 ||delta||^2, (c Sigma - I)^-1 v.
-
-  Args:
-    v: `[..., D]`, the samples minus the learned mean.
-    cov: `[D]` or `[D, D]`, the learned covariance.
-    c: Weight of the penalty, above 1 / sigma_min(cov).
-
-  Raises:
-    ValueError: If c is too small for a maximum to exist, or for bad arrays.
-
-  Reference: arXiv:1905.02175, section E.3.2, whose print lacks the v.
-  """
-  _check_penalty(cov, c)
-  validation.check_batch("v", v, np.shape(cov)[0])
-  return precision.call(_lagrangian_perturbations, v, cov, c)
-
-
-@jax.jit
-def _lagrangian_perturbations(v, cov, c):
-  def solve(row):
-    if cov.ndim == 1:
-      return row / (c * cov - 1)
-    return jnp.linalg.solve(c * cov - jnp.eye(row.size, dtype=row.dtype), row)
-
-  return jax.vmap(solve)(v.reshape(-1, v.shape[-1])).reshape(v.shape)
-
-
-def lagrangian_vulnerability(cov, c) -> jax.Array:
-  """Returns how far the penalised adversary raises the expected NLL.
-
-  L_adv - L = 1/2 (tr[(I + (c Sigma_* - I)^-1)^2] - d) at the true parameters.
-  For a fixed trace it is least where Sigma_* is a multiple of the identity.
-
-  Args:
-    cov: `[D]` or `[D, D]`, the true covariance Sigma_*.
-    c: Weight of the penalty c/2 ||delta||^2, above 1 / sigma_min(Sigma_*).
-
-  Returns:
-    A scalar, in nats.
-
-  Raises:
-    ValueError: If c <= 1 / sigma_min, where the adversary gains without bound,
-      or `cov` is no covariance.
-
-  Reference: arXiv:1905.02175, Theorem 1, with the NLL's 1/2 restored.
-  """
-  _check_penalty(cov, c)
-  return precision.call(_vulnerability, cov, c)
-
-
-@jax.jit
-def _vulnerability(cov, c):
-  q = 1 / (c * spectrum.eigenvalues(cov) - 1)
-  return jnp.sum(q * (2 + q)) / 2  # (1 + q)^2 - 1 without cancellation.
-
-
-def _check_penalty(cov, c) -> None:
-  validation.check_covariance("cov", cov)
-  validation.check_radius("c", c)
-  if precision.is_traced(cov, c):
-    return
-  matrix = np.asarray(cov, np.float64)
-  values = matrix if matrix.ndim == 1 else np.linalg.eigvalsh(matrix)
-  bound = 1 / values.min()
-  if not float(c) > bound:
-    raise ValueError(
-      f"c must be above 1 / sigma_min(cov) = {bound}, or the adversary gains "
-      f"without bound; got {c!r}"
-    )

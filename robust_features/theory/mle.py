@@ -82,7 +82,8 @@ def adversarial_mle(
 
   Raises:
     ValueError: If a shape or name is wrong, a number not finite, eps negative,
-      or some direction has no variance in the samples.
+      some direction has no variance in the samples, or `tx` stepped out of
+      T > 0.
 
   Reference: arXiv:1905.02175, (13), (20), Theorem 4 and Lemma 3.
   """
@@ -95,14 +96,17 @@ def adversarial_mle(
   mean, cov = _moments(samples, covariance)
   validation.check_covariance("samples' covariance", cov)
   fit = functools.partial(
-    _fit,
-    adversary=adversary,
-    num_steps=num_steps,
-    tx=_LBFGS if tx is None else tx,
+    _fit, adversary=adversary, tx=_LBFGS if tx is None else tx
   )
   # optax's L-BFGS mixes integer widths, which strict promotion refuses.
   with jax.numpy_dtype_promotion("standard"):
-    return precision.call(fit, samples, mean, cov, eps, tolerance)
+    out = precision.call(fit, samples, mean, cov, eps, num_steps, tolerance)
+  if not precision.is_traced(out) and not np.isfinite(out.loss):
+    raise ValueError(
+      f"tx must keep Sigma^-1 positive, got a loss of {out.loss} after "
+      f"{out.num_steps} steps: take smaller ones"
+    )
+  return out
 
 
 def _moments(samples, covariance: str):
@@ -163,13 +167,13 @@ def sample_perturbations(m, T, x, eps) -> jax.Array:
   return adversaries.optimal_perturbation(v, 1 / T, eps)
 
 
-@functools.partial(jax.jit, static_argnames=("adversary", "num_steps", "tx"))
-def _fit(samples, mean, cov, eps, tolerance, *, adversary, num_steps, tx):
+@functools.partial(jax.jit, static_argnames=("adversary", "tx"))
+def _fit(samples, mean, cov, eps, num_steps, tolerance, *, adversary, tx):
   basis = spectrum.decompose(cov)
   x = jax.vmap(basis.rotate)(samples)
   variance, mean = basis.values, basis.rotate(mean)
 
-  def natural(params):
+  def natural(params: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Returns (m, T) of the scaled parameters."""
     return params["m"] / jnp.sqrt(variance), params["T"] / variance
 
@@ -187,14 +191,27 @@ def _fit(samples, mean, cov, eps, tolerance, *, adversary, num_steps, tx):
     return jnp.where(inside, value, jnp.inf)
 
   start = {"m": jnp.zeros_like(mean), "T": jnp.ones_like(variance)}
-  params, value, size, count = _descend(loss, start, tx, num_steps, tolerance)
+  params, value, size, count = descend(loss, start, tx, num_steps, tolerance)
   m, T = natural(params)
   learned = basis.compose(1 / T)
   return MleResult(basis.unrotate(m / T), learned, value, size, count)
 
 
-def _descend(loss, params, tx, num_steps, tolerance):
-  """Returns parameters, loss, gradient norm and steps taken."""
+def descend(
+  loss, params, tx, num_steps, tolerance
+) -> tuple[dict[str, jax.Array], jax.Array, jax.Array, jax.Array]:
+  """Minimises a smooth loss with an optax optimiser.
+
+  Args:
+    loss: Maps parameters to a scalar; inf outside its domain.
+    params: Where to start.
+    tx: Optax optimiser; a line search is told value, gradient and function.
+    num_steps: At most so many steps.
+    tolerance: The gradient norm at which to stop.
+
+  Returns:
+    Parameters, loss, gradient norm and steps taken.
+  """
   tx = optax.with_extra_args_support(tx)
   value_and_grad = jax.value_and_grad(loss)
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 T = TypeVar("T")
 
@@ -13,7 +14,7 @@ T = TypeVar("T")
 def is_traced(*trees: Any) -> bool:
   """Returns whether any leaf is inside a jit, vmap or grad."""
   leaves = jax.tree.leaves(trees)
-  return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+  return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def call(fn: Callable[..., T], *args: Any) -> T:

@@ -21,7 +21,9 @@ def check_vector(name: str, value: Any, dim: int | None = None) -> None:
 def check_batch(name: str, value: Any, dim: int | None = None) -> None:
   """Raises ValueError unless `value` is finite and `[..., dim]`."""
   shape = np.shape(value)
-  if not shape or not math.prod(shape) or (dim is not None and shape[-1] != dim):
+  if (
+    not shape or not math.prod(shape) or (dim is not None and shape[-1] != dim)
+  ):
     raise ValueError(
       f"{name} must have shape [..., {dim or 'D'}], got shape {shape!r}"
     )
@@ -34,9 +36,10 @@ def check_finite(name: str, value: Any) -> None:
     return
   array = np.asarray(value, np.float64)
   bad = np.argwhere(~np.isfinite(array))
-  if bad.size:
+  if len(bad):  # Of a number it has one row and no columns.
     index = tuple(bad[0].tolist())
-    raise ValueError(f"{name} must be finite, got {array[index]} at {index}")
+    where = f" at {index}" if index else ""
+    raise ValueError(f"{name} must be finite, got {array[index]}{where}")
 
 
 def check_covariance(name: str, cov: Any, dim: int | None = None) -> None:
@@ -46,7 +49,9 @@ def check_covariance(name: str, cov: Any, dim: int | None = None) -> None:
   shape = np.shape(cov)
   square = len(shape) == 2 and shape[0] == shape[1]
   if not (len(shape) == 1 or square) or not shape[0]:
-    raise ValueError(f"{name} must have shape [D] or [D, D], got shape {shape!r}")
+    raise ValueError(
+      f"{name} must have shape [D] or [D, D], got shape {shape!r}"
+    )
   if dim is not None and shape[0] != dim:
     raise ValueError(
       f"{name} must have shape [{dim}] or [{dim}, {dim}], got shape {shape!r}"

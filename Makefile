@@ -1,0 +1,27 @@
+# Everything runs in .venv, made on demand with the pinned requirements.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test lint format
+
+quickstart: .venv
+	$(BIN)/python -m robust_features.main --config=configs/quickstart.py
+
+test: .venv
+	$(BIN)/python -m pytest -n 2 --dist=loadfile
+
+lint: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv: requirements.lock setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch .venv

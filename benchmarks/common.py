@@ -1,0 +1,181 @@
+"""What the benchmarks share: fair timing, rates, operation counts, tables."""
+
+import math
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Contender = Callable[[], Any]
+
+
+def interleave(
+  contenders: dict[str, Contender], repeats: int
+) -> dict[str, list[float]]:
+  """Returns seconds of every call, the contenders taking turns.
+
+  What else the machine does then hits all of them alike. Each is called once
+  beforehand, untimed; every round begins with another one.
+
+  Args:
+    contenders: By name, functions that return when their work is done.
+    repeats: Timed calls of each.
+  """
+  for run in contenders.values():
+    run()
+  seconds: dict[str, list[float]] = {name: [] for name in contenders}
+  names = list(contenders)
+  for turn in range(repeats):
+    first = turn % len(names)
+    for name in names[first:] + names[:first]:
+      start = time.perf_counter()
+      contenders[name]()
+      seconds[name].append(time.perf_counter() - start)
+  return seconds
+
+
+def median_rate(work: float, seconds: list[float]) -> float:
+  """Returns units of work per second by the median call."""
+  return work / statistics.median(seconds)
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+  """Returns how many times faster we are: the median over the rounds.
+
+  The two calls of one round lie next to each other in time, so a load that
+  comes and goes falls out of their quotient.
+  """
+  pairs = zip(ours, theirs, strict=True)
+  return statistics.median(other / own for own, other in pairs)
+
+
+def fastest(seconds: dict[str, list[float]], names: list[str]) -> str:
+  """Returns whose median call is the shortest."""
+  return min(names, key=lambda name: statistics.median(seconds[name]))
+
+
+def matmul_rate(dtype: str, size: int = 0, repeats: int = 10) -> float:
+  """Returns this device's measured matrix product rate in FLOP/s.
+
+  The best of `repeats` chains of square products, as XLA runs them.
+
+  Args:
+    dtype: "float32" or "bfloat16".
+    size: Side of the matrices; 0 chooses by the kind of device.
+    repeats: Timed chains.
+  """
+  on_cpu = jax.default_backend() == "cpu"
+  size = size or (2048 if on_cpu else 8192)
+  length = 2 if on_cpu else 20
+  x = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
+
+  @jax.jit
+  def chain(x):
+    for _ in range(length):
+      x = (x @ x) * (1.0 / size)  # Keeps the numbers finite.
+    return x
+
+  seconds = interleave({"chain": lambda: chain(x).block_until_ready()}, repeats)
+  return length * 2 * size**3 / min(seconds["chain"])
+
+
+def forward_flops(apply: Callable, *args) -> int:
+  """Returns the operations of a function's convolutions and products.
+
+  A multiplication and an addition are two; everything else counts nothing, and
+  neither do loops, which a forward pass does not have.
+
+  Args:
+    apply: The function.
+    *args: Arrays or shapes that it is called with.
+  """
+  return _count(jax.make_jaxpr(apply)(*args).jaxpr)
+
+
+def _count(jaxpr: Any) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    out = equation.outvars[0].aval
+    if equation.primitive.name == "conv_general_dilated":
+      numbers = equation.params["dimension_numbers"]
+      kernel = equation.invars[1].aval.shape
+      depth = math.prod(kernel) // kernel[numbers.rhs_spec[0]]
+      total += 2 * math.prod(out.shape) * depth
+    elif equation.primitive.name == "dot_general":
+      (contracted, _), _ = equation.params["dimension_numbers"]
+      shape = equation.invars[0].aval.shape
+      depth = math.prod(shape[axis] for axis in contracted)
+      total += 2 * math.prod(out.shape) * depth
+    for value in equation.params.values():
+      inner = getattr(value, "jaxpr", value)
+      if hasattr(inner, "eqns"):
+        total += _count(inner)
+  return total
+
+
+def compile_seconds(fn: Any, *args, **kwargs) -> tuple[Any, float]:
+  """Returns (compiled, seconds of tracing and compiling) of a jitted function."""
+  start = time.perf_counter()
+  compiled = fn.lower(*args, **kwargs).compile()
+  return compiled, time.perf_counter() - start
+
+
+def xla_flops(compiled: Any) -> float:
+  """Returns XLA's count of a compiled program's operations.
+
+  The body of a loop is counted once, so give it programs without loops.
+  """
+  analysis = compiled.cost_analysis()
+  if isinstance(analysis, list):  # Older jaxlib: one entry a device.
+    analysis = analysis[0]
+  return float(analysis["flops"])
+
+
+def temp_bytes(compiled: Any) -> int:
+  """Returns the bytes of temporaries that XLA reserves for a program."""
+  return int(compiled.memory_analysis().temp_size_in_bytes)
+
+
+def machine(packages: tuple[str, ...] = ()) -> list[str]:
+  """Returns lines that say where the numbers come from."""
+  device = jax.devices()[0]
+  names = ("jax", "jaxlib", *packages)
+  lines = [
+    f"device: {device.device_kind} ({device.platform})",
+    f"cpu: {_cpu_name()}, {os.cpu_count()} cores,"
+    f" load {os.getloadavg()[0]:.1f} at the start",
+    "versions: python "
+    + platform.python_version()
+    + "".join(f", {name} {metadata.version(name)}" for name in names),
+  ]
+  if os.environ.get("XLA_FLAGS"):
+    lines.append(f"XLA_FLAGS: {os.environ['XLA_FLAGS']}")
+  return lines
+
+
+def _cpu_name() -> str:
+  try:
+    with open("/proc/cpuinfo") as file:
+      found = re.search(r"model name\s*:\s*(.+)", file.read())
+  except OSError:
+    found = None
+  return found[1].strip() if found else platform.processor() or "unknown"
+
+
+def table(rows: list[list[str]]) -> str:
+  """Returns a markdown table; the first row is its header."""
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
+  lines = []
+  for row in [rows[0], rule, *rows[1:]]:
+    cells = [row[0].ljust(widths[0])]
+    cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+    lines.append("| " + " | ".join(cells) + " |")
+  return "\n".join(lines)

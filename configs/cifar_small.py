@@ -1,0 +1,53 @@
+"""The paper's tables on real CIFAR-10, cut to the size of a CPU.
+
+10,000 images and a network of four convolutions: the numbers lie below the
+paper's, the pattern is the same. Prepare the data once with
+`python -m robust_features.data.prepare --dataset=cifar10 --data_dir=DIR`.
+
+Command: python -m robust_features.main --config=configs/cifar_small.py \\
+  --config.data.D.data_dir=DIR
+Time: about half an hour on two CPU cores; see docs/results/cifar_small.md.
+Reference: arXiv:1905.02175, section 3, tables 1, 7, 9 and 10.
+"""
+
+from robust_features import recipes
+
+
+def get_config(variant: str = ""):
+  """Returns the study; `:smoke` runs in seconds and shows nothing."""
+  config = recipes.study("cifar_small")
+  config.data.D = recipes.cifar10(
+    num_train=10_000, num_test=2_000, num_validation=500
+  )
+  config.models.main = recipes.model("cnn4")
+  crop_and_flip = recipes.augmentation()
+  crop_and_flip.jitter, crop_and_flip.rotate = 0.0, 0.0
+  standard = recipes.train(
+    num_epochs=15,
+    batch_size=100,
+    schedule="cosine",
+    warmup_epochs=1.0,
+    augment=crop_and_flip,
+    eval_every_epochs=3,
+  )
+  robust = recipes.train(**standard)
+  robust.adversary = recipes.attack("l2", 0.5, 0.15, 5)
+  plain = recipes.train(**standard)
+  plain.augment = recipes.no_augmentation()
+  inversion = {"attack": recipes.make_inversion("robust").attack}
+  inversion["attack"].num_steps = 100
+  targeted = {"attack": recipes.make_targeted("rand").attack}
+  targeted["attack"].num_steps = 30
+  recipes.paper_study(
+    config,
+    standard=standard,
+    robust=robust,
+    on_robust=standard,
+    on_nonrobust=standard,
+    on_rand=plain,
+    on_det=plain,
+    inversion=inversion,
+    targeted=targeted,
+    evaluation=recipes.evaluation(num_steps=20),
+  )
+  return recipes.variant(config, variant)

@@ -1,0 +1,50 @@
+"""Package metadata; `make .venv` installs it with pinned requirements."""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+_VERSION = re.search(
+  r'__version__ = "(.+)"', (_ROOT / "robust_features/__init__.py").read_text()
+)[1]
+
+setuptools.setup(
+  name="robust_features",
+  version=_VERSION,
+  description=(
+    "Robust and non-robust features in JAX: adversarial training, data set "
+    "construction, attacks and theory after Ilyas et al. 2019"
+  ),
+  long_description=(_ROOT / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  packages=setuptools.find_packages(include=["robust_features*"]),
+  python_requires=">=3.11",
+  install_requires=[
+    "absl-py",
+    "array_record",
+    "chex",
+    "flax>=0.12",
+    "grain",
+    "importlib_resources",  # tfds 4.9.10 imports but does not declare it.
+    "jax>=0.10,<0.13",
+    "matplotlib",
+    "ml-collections",
+    "numpy",
+    "optax",
+    "orbax-checkpoint",
+    "pillow",
+    "scikit-learn",
+    "tensorboardX",
+    "tensorflow-datasets",
+    "tqdm",
+  ],
+  extras_require={
+    "test": ["hypothesis", "pyright[nodejs]", "pytest", "pytest-xdist", "ruff",
+             "safetensors", "scipy"],
+    "torch": ["foolbox", "safetensors", "torch==2.13.0", "torchattacks"],
+    "notebooks": ["jupyterlab", "nbclient"],
+  },
+)  # fmt: skip

@@ -1,0 +1,138 @@
+"""Every shipped config: complete, valid, plain, described, and as recorded.
+
+After a wanted change of the quickstart, renew its golden text with
+`python tests/configs_test.py renew`.
+"""
+
+import importlib.util
+import pathlib
+import sys
+
+import ml_collections
+from absl.testing import absltest, parameterized
+
+from robust_features import paper, recipes, study
+
+ROOT = pathlib.Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "quickstart.txt"
+NAMES = tuple(sorted(path.stem for path in (ROOT / "configs").glob("*.py")))
+
+
+def module(name):
+  """Imports a config file as the command line does."""
+  path = ROOT / "configs" / f"{name}.py"
+  spec = importlib.util.spec_from_file_location(f"config_{name}", path)
+  found = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(found)
+  return found
+
+
+def studies():
+  return [name for name in NAMES if module(name).get_config().experiment == "study"]
+
+
+def sections(node, path=""):
+  """Yields (path, ConfigDict) of every section."""
+  yield path, node
+  for name, value in node.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from sections(value, f"{path}.{name}" if path else name)
+
+
+class ConfigsTest(parameterized.TestCase):
+  def test_there_are_some(self):
+    self.assertIn("quickstart", NAMES)
+
+  @parameterized.product(name=NAMES, variant=("", "smoke"))
+  def test_plain_values_under_the_files_name(self, name, variant):
+    config = module(name).get_config(variant)
+    self.assertEqual(config.name, name)
+    for path, section in sections(config):
+      for field, value in section.items():
+        if isinstance(value, ml_collections.ConfigDict):
+          continue
+        values = value if isinstance(value, tuple) else (value,)
+        for item in values:
+          self.assertIn(type(item), (int, float, str, bool), f"{path}.{field}")
+
+  @parameterized.parameters(*NAMES)
+  def test_the_header_says_what_command_and_time(self, name):
+    text = module(name).__doc__
+    for part in ("Command: ", f"--config=configs/{name}.py", "Time: ",
+                 "Reference: arXiv:1905.02175"):  # fmt: skip
+      self.assertIn(part, text)
+    self.assertRegex(text.splitlines()[0], r"\.$")
+
+  @parameterized.parameters(*NAMES)
+  def test_an_unknown_variant_is_refused(self, name):
+    with self.assertRaisesRegex(ValueError, "'tiny'"):
+      module(name).get_config("tiny")
+
+  @parameterized.product(name=studies(), variant=("", "smoke"))
+  def test_studies_are_valid(self, name, variant):
+    config = module(name).get_config(variant)
+    study._validate(config)
+    found = study.Study(config, pathlib.Path("nowhere"))
+    for stage in config.stages:
+      found.resolved(stage)
+    for name in config.table:
+      stage = config.stages[name]
+      self.assertTrue(stage.title)
+      if stage.paper:
+        self.assertIn(stage.paper, paper.ROWS)
+
+  @parameterized.parameters(*studies())
+  def test_no_section_is_shared(self, name):
+    """An override of one stage must not change another."""
+    seen = {}
+    for path, section in sections(module(name).get_config()):
+      self.assertNotIn(id(section), seen, f"{path}, {seen.get(id(section))}")
+      seen[id(section)] = path
+
+  def test_golden(self):
+    found = f"{module('quickstart').get_config()}\n"
+    self.assertEqual(found, GOLDEN.read_text(), "renew it: see this file's head")
+
+
+class RecipesTest(absltest.TestCase):
+  """The paper's tables 3 to 6 and appendix C, read off again."""
+
+  def test_training(self):
+    found = recipes.train()
+    for field, want in {
+      "num_epochs": 150, "batch_size": 128, "learning_rate": 0.1,
+      "schedule": "step", "drop_every_epochs": 50, "drop_factor": 0.1,
+      "momentum": 0.9, "weight_decay": 5e-4,
+    }.items():  # fmt: skip
+      self.assertEqual(found[field], want, field)
+    self.assertEqual(found.adversary.eps, 0)
+
+  def test_adversary(self):
+    found = recipes.adversary(0.5)
+    self.assertEqual((found.norm, found.eps, found.num_steps), ("l2", 0.5, 7))
+    self.assertAlmostEqual(found.step_size, 0.1)
+    self.assertEqual(found.start, "x")
+
+  def test_constructions(self):
+    found = recipes.inversion("robust")
+    attack = found.attack
+    self.assertEqual((attack.num_steps, attack.step_size), (1000, 0.1))
+    self.assertEqual(attack.eps, float("inf"))
+    found = recipes.targeted("det")
+    attack = found.attack
+    self.assertEqual(
+      (attack.num_steps, attack.step_size, attack.eps), (100, 0.1, 0.5)
+    )
+    self.assertEqual((found.kind, found.init), ("det", "self"))
+
+  def test_an_unknown_field_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "num_epoch is not one of"):
+      recipes.train(num_epoch=3)
+
+
+if __name__ == "__main__":
+  if sys.argv[1:] == ["renew"]:
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text(f"{module('quickstart').get_config()}\n")
+  else:
+    absltest.main()

@@ -1,0 +1,151 @@
+"""The format of constructed data sets: complete and undamaged, or refused."""
+
+import json
+import pickle
+
+import numpy as np
+import toys
+from absl.testing import absltest, parameterized
+
+from robust_features.data import constructed
+from robust_features.data import dataset as ds
+
+
+def arrays(num, seed, dtype=np.uint8):
+  rng = np.random.default_rng(seed)
+  images = rng.integers(256, size=(num, 2, 2, 3)).astype(np.uint8)
+  if dtype == np.float32:
+    images = (images / 255).astype(np.float32)
+  return {
+    "images": images,
+    "labels": rng.integers(3, size=num).astype(np.int32),
+    "original_labels": rng.integers(3, size=num).astype(np.int32),
+  }
+
+
+def write(folder, dtype=np.uint8):
+  """Writes shards of 4 and 3 examples; returns (manifest, shards)."""
+  writer = constructed.Writer(folder, {"source": "here"})
+  shards = [arrays(4, 0, dtype), arrays(3, 1, dtype)]
+  for i, shard in enumerate(shards):
+    writer.write(i, shard, {"success": 2.0 + i, "seconds": 1.5})
+  manifest = writer.finish(2, ("a", "b", "c"), np.dtype(dtype).name)
+  return manifest, shards
+
+
+class FormatTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = toys.folder(self) / "data"
+
+  def assert_refused(self, pattern):
+    with self.assertRaisesRegex(ValueError, pattern) as caught:
+      constructed.load(self.folder)
+    self.assertNotIn("\n", str(caught.exception))
+
+  @parameterized.parameters(np.uint8, np.float32)
+  def test_round_trip(self, dtype):
+    _, shards = write(self.folder, dtype)
+    found = constructed.load(self.folder)
+    images = np.concatenate([s["images"] for s in shards])
+    np.testing.assert_array_equal(found.images, images)
+    self.assertEqual(found.images.dtype, dtype)
+    labels = np.concatenate([s["labels"] for s in shards])
+    np.testing.assert_array_equal(found.labels, labels)
+    originals = np.concatenate([s["original_labels"] for s in shards])
+    np.testing.assert_array_equal(found.extras["original_labels"], originals)
+    self.assertEqual(found.class_names, ("a", "b", "c"))
+
+  def test_manifest(self):
+    manifest, _ = write(self.folder)
+    self.assertEqual(manifest["num_examples"], 7)
+    self.assertAlmostEqual(manifest["mean"]["success"], 5 / 7)
+    self.assertNotIn("seconds", manifest["mean"])
+    self.assertEqual(manifest["seconds"], 3.0)
+    again, _ = write(toys.folder(self))
+    self.assertEqual(again["sha256"], manifest["sha256"])
+
+  def test_one_checksum_for_all(self):
+    before = write(self.folder)[0]["sha256"]
+    writer = constructed.Writer(self.folder, {})
+    changed = arrays(3, 1)
+    changed["original_labels"] = (changed["original_labels"] + 1) % 3
+    writer.write(1, changed, {"success": 0.0, "seconds": 0.0})
+    after = writer.finish(2, ("a", "b", "c"), "uint8")["sha256"]
+    self.assertNotEqual(before, after)
+
+  def test_a_shard_counts_with_its_record_only(self):
+    writer = constructed.Writer(self.folder, {})
+    self.assertFalse(writer.has(0))
+    writer.write(0, arrays(4, 0), {"seconds": 0.0})
+    self.assertTrue(writer.has(0))
+    (self.folder / "00000.json").unlink()
+    self.assertFalse(writer.has(0))
+
+  def test_unfinished(self):
+    constructed.Writer(self.folder, {}).write(0, arrays(4, 0), {"seconds": 0.0})
+    self.assert_refused("no finished data set .manifest.json is missing")
+
+  def test_missing(self):
+    self.assert_refused("data holds no finished data set")
+
+  @parameterized.parameters("truncate", "flip", "delete")
+  def test_damaged(self, how):
+    write(self.folder)
+    path = self.folder / "00001-images.npy"
+    content = bytearray(path.read_bytes())
+    if how == "delete":
+      path.unlink()
+      self.assert_refused("00001-images.npy is missing; delete")
+      return
+    if how == "flip":
+      content[-1] ^= 1
+    path.write_bytes(content[: -1 if how == "truncate" else None])
+    self.assert_refused("00001-images.npy does not match its checksum; delete")
+
+  @parameterized.parameters("[]", '{"rows": []}', "3")
+  def test_a_foreign_manifest(self, text):
+    write(self.folder)
+    (self.folder / "manifest.json").write_text(text)
+    self.assert_refused("manifest.json.*is not of a constructed data set")
+
+  def test_a_damaged_manifest(self):
+    write(self.folder)
+    path = self.folder / "manifest.json"
+    path.write_text(path.read_text()[:100])
+    self.assert_refused("manifest.json is damaged")
+
+  def test_labels_beyond_the_classes(self):
+    manifest, _ = write(self.folder)
+    manifest["class_names"] = ["a"]
+    (self.folder / "manifest.json").write_text(json.dumps(manifest))
+    self.assert_refused(r"labels must lie in \[0, 1\)")
+
+  def test_a_pickle_is_never_loaded(self):
+    """Even one whose checksum the manifest vouches for."""
+
+    class Bomb:
+      def __reduce__(self):
+        return (print, ("this must not run",))
+
+    manifest, _ = write(self.folder)
+    content = pickle.dumps(Bomb())
+    (self.folder / "00000-images.npy").write_bytes(content)
+    found = constructed.files.sha256(content)
+    manifest["shards"][0]["sha256"]["images"] = found
+    (self.folder / "manifest.json").write_text(json.dumps(manifest))
+    with self.assertRaisesRegex(ValueError, "pickle"):
+      constructed.load(self.folder)
+
+  def test_floats_beyond_the_box(self):
+    writer = constructed.Writer(self.folder, {})
+    shard = arrays(4, 0, np.float32)
+    shard["images"][0, 0, 0, 0] = 1.5
+    writer.write(0, shard, {"seconds": 0.0})
+    writer.finish(1, ("a", "b", "c"), "float32")
+    with self.assertRaisesRegex(ds.DataError, r"must lie in \[0, 1\]"):
+      constructed.load(self.folder)
+
+
+if __name__ == "__main__":
+  absltest.main()

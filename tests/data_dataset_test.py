@@ -1,0 +1,153 @@
+"""Tests of the data set, its checks and its pure operations."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from robust_features.data import dataset as dataset_lib
+from robust_features.data.dataset import DataError
+
+
+def make(num=10, dtype=np.uint8):
+  rng = np.random.default_rng(0)
+  images = rng.integers(256, size=(num, 4, 4, 3)).astype(np.uint8)
+  if dtype == np.float32:
+    images = images.astype(np.float32) / 255
+  labels = np.arange(num) % 3
+  return dataset_lib.make(
+    images, labels, ("a", "b", "c"), {"original": np.arange(num)}
+  )
+
+
+class CheckTest(parameterized.TestCase):
+  def test_accepts_both_image_types(self):
+    for dtype in (np.uint8, np.float32):
+      dataset = make(dtype=dtype)
+      self.assertEqual(dataset.num_examples, 10)
+      self.assertEqual(dataset.image_shape, (4, 4, 3))
+      self.assertEqual(dataset.labels.dtype, np.int32)
+
+  @parameterized.named_parameters(
+    ("rank", {"images": np.zeros((3, 4, 4), np.uint8)}, "[N, H, W, C]"),
+    ("dtype", {"images": np.zeros((3, 4, 4, 3))}, "float64"),
+    (
+      "above_one",
+      {"images": np.full((3, 4, 4, 3), 255, np.float32)},
+      r"\[0, 1\], got \[255, 255\]; .*divide by 255",
+    ),
+    ("below_zero", {"images": np.full((3, 4, 4, 3), -0.1, np.float32)}, "-0.1"),
+    ("nan", {"images": np.full((3, 4, 4, 3), np.nan, np.float32)}, "nan"),
+    ("lengths", {"images": np.zeros((2, 4, 4, 3), np.uint8)}, "2 images but 3"),
+    ("labels_type", {"labels": np.zeros(3, np.int64)}, "int32"),
+    ("labels_rank", {"labels": np.zeros((3, 1), np.int32)}, r"\(3, 1\)"),
+    ("labels_high", {"labels": np.full(3, 2, np.int32)}, r"\[0, 2\)"),
+    ("labels_low", {"labels": np.full(3, -1, np.int32)}, r"\[-1, -1\]"),
+    ("names", {"class_names": ("a",)}, "1 class names for 2 classes"),
+    ("extras", {"extras": {"z": np.zeros(2)}}, "'z' has 2 entries for 3"),
+  )
+  def test_refuses(self, change, message):
+    good = dataset_lib.Dataset(
+      np.zeros((3, 4, 4, 3), np.uint8), np.zeros(3, np.int32), 2, ("a", "b")
+    )
+    dataset_lib.check(good)
+    message = message.replace("[N, H, W, C]", r"\[N, H, W, C\]")
+    with self.assertRaisesRegex(DataError, "here: .*" + message) as caught:
+      dataset_lib.check(dataclasses.replace(good, **change), where="here")
+    self.assertNotIn("\n", str(caught.exception))
+
+  def test_refuses_an_empty_set(self):
+    empty = dataset_lib.take(make(), np.zeros(0, np.int64))
+    with self.assertRaisesRegex(DataError, "holds no image"):
+      dataset_lib.check(empty)
+
+  def test_labels_are_checked_before_they_are_cast(self):
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    with self.assertRaisesRegex(DataError, "4294967296"):
+      dataset_lib.make(images, np.array([2**32]), 10)
+    with self.assertRaisesRegex(DataError, "integers"):
+      dataset_lib.make(images, np.array([0.5]), 10)
+
+  def test_is_a_value_error(self):
+    self.assertTrue(issubclass(DataError, ValueError))
+
+
+class OperationsTest(absltest.TestCase):
+  def test_to_float(self):
+    values = dataset_lib.to_float(np.array([0, 51, 255], np.uint8))
+    self.assertEqual(values.dtype, jnp.float32)
+    np.testing.assert_allclose(values, [0.0, 0.2, 1.0], rtol=1e-7)
+    kept = np.array([0.0, 0.123, 1.0], np.float32)
+    np.testing.assert_array_equal(dataset_lib.to_float(kept), kept)
+
+  def test_to_float_gives_back_every_byte(self):
+    levels = np.arange(256, dtype=np.uint8)
+    back = np.rint(np.asarray(dataset_lib.to_float(levels)) * 255)
+    np.testing.assert_array_equal(back.astype(np.uint8), levels)
+
+  def test_take_keeps_examples_whole(self):
+    dataset = make()
+    taken = dataset_lib.take(dataset, np.array([7, 2]))
+    np.testing.assert_array_equal(taken.images, dataset.images[[7, 2]])
+    np.testing.assert_array_equal(taken.labels, [1, 2])
+    np.testing.assert_array_equal(taken.extras["original"], [7, 2])
+
+  def test_split_validation_parts_are_disjoint_and_complete(self):
+    train, held_out = dataset_lib.split_validation(make(), 3, seed=1)
+    kept, held = train.extras["original"], held_out.extras["original"]
+    self.assertLen(held, 3)
+    self.assertEmpty(set(kept) & set(held))
+    self.assertEqual(set(kept) | set(held), set(range(10)))
+    # An image still goes with its label.
+    np.testing.assert_array_equal(kept % 3, train.labels)
+
+  def test_split_validation_depends_on_the_seed_alone(self):
+    halves = [
+      dataset_lib.split_validation(make(100), 50, seed)[1] for seed in (1, 1, 2)
+    ]
+    digests = [dataset_lib.digest(half) for half in halves]
+    self.assertEqual(digests[0], digests[1])
+    self.assertNotEqual(digests[0], digests[2])
+
+  def test_split_validation_leaves_something_to_train_on(self):
+    train, held_out = dataset_lib.split_validation(make(), 0, seed=1)
+    self.assertEqual((train.num_examples, held_out.num_examples), (10, 0))
+    for num in (-1, 10, 11):
+      with self.assertRaisesRegex(DataError, rf"num_validation .*got {num}"):
+        dataset_lib.split_validation(make(), num, seed=1)
+
+  def test_subsets_are_nested(self):
+    small, large = (dataset_lib.subset(make(), num, seed=3) for num in (3, 6))
+    self.assertEqual((small.num_examples, large.num_examples), (3, 6))
+    self.assertContainsSubset(
+      set(small.extras["original"]), set(large.extras["original"])
+    )
+    self.assertEqual(dataset_lib.subset(make(), 0, seed=3).num_examples, 10)
+    with self.assertRaisesRegex(DataError, "only 10"):
+      dataset_lib.subset(make(), 11, seed=3)
+
+  def test_digest_sees_every_part(self):
+    dataset = make()
+    images = dataset.images.copy()
+    images[9, 3, 3, 2] ^= 1
+    changes = [
+      {"images": images},
+      {"images": dataset.images.view(np.int8)},
+      {"images": dataset.images.reshape(10, 2, 8, 3)},
+      {"labels": np.roll(dataset.labels, 1)},
+      {"class_names": ("a", "b", "d")},
+      {"extras": {}},
+      {"extras": {"other": dataset.extras["original"]}},
+    ]
+    digests = {dataset_lib.digest(dataset)}
+    digests |= {
+      dataset_lib.digest(dataclasses.replace(dataset, **change))
+      for change in changes
+    }
+    self.assertLen(digests, len(changes) + 1)
+    self.assertEqual(dataset_lib.digest(make()), dataset_lib.digest(make()))
+
+
+if __name__ == "__main__":
+  absltest.main()

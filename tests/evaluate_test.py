@@ -1,0 +1,279 @@
+"""Robust accuracy against closed forms, and what must not change it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import toys
+from absl.testing import absltest, parameterized
+
+from robust_features import checkpoint, evaluate, models, preemption
+from robust_features.data import dataset as ds
+
+
+def config(**changes):
+  fields = {
+    "norm": "l2", "eps": (0.1,), "num_steps": 10, "step_ratio": 2.0,
+    "num_restarts": 1, "loss": "cross_entropy", "bn_mode": "running",
+    "batch_size": 16,
+  }  # fmt: skip
+  return evaluate.EvaluateConfig(**(fields | changes))
+
+
+def linear_problem(num=53, shape=(3, 3, 1), seed=0):
+  """Returns model, variables, data and the signed margins w x + b.
+
+  Images stay far enough from the box's sides for it not to matter.
+  """
+  rng = np.random.default_rng(seed)
+  w = rng.normal(size=(np.prod(shape), 1)).astype(np.float32)
+  x = rng.uniform(0.4, 0.6, (num, *shape)).astype(np.float32)
+  flat = x.reshape(num, -1)
+  b = -float(np.median(flat @ w))
+  variables = toys.linear_variables(np.hstack([-w / 2, w / 2]), [-b / 2, b / 2])
+  margin = flat.astype(np.float64) @ w.astype(np.float64) + b
+  y = (margin[:, 0] > 0).astype(np.int64)
+  wrong = rng.random(num) < 0.2
+  y[wrong] = 1 - y[wrong]
+  signed = np.where(y == 1, margin[:, 0], -margin[:, 0])
+  return toys.Linear(2), variables, ds.make(x, y, 2), signed, w
+
+
+def cnn_problem(num=40):
+  model = toys.small_cnn()
+  variables = models.init_variables(model, jax.random.key(0), (8, 8, 3))
+  return model, variables, toys.dataset(num)
+
+
+def run(model, variables, data, cfg, seed=0):
+  return evaluate.evaluate(model, variables, data, cfg, jax.random.key(seed))
+
+
+class ClosedFormTest(parameterized.TestCase):
+  @parameterized.product(
+    norm=("l2", "linf"), loss=("cross_entropy", "cw_margin")
+  )
+  def test_linear_classifier(self, norm, loss):
+    """It is robust where the margin exceeds eps times the dual norm."""
+    model, variables, data, signed, w = linear_problem()
+    dual = np.linalg.norm(w) if norm == "l2" else np.abs(w).sum()
+    distance = signed / dual
+    ordered = np.sort(distance[distance > 0])
+    # Half-way between two examples' distances, not to depend on rounding.
+    eps = tuple(float(ordered[i : i + 2].mean()) for i in (5, 15, 30))
+    found = run(model, variables, data, config(norm=norm, eps=eps, loss=loss))
+    self.assertEqual(found.accuracy, (signed > 0).mean())
+    self.assertLess(found.accuracy, 0.95)
+    for radius in eps:
+      robust = distance > radius
+      self.assertEqual(found.robust_accuracy[radius], robust.mean())
+      by_class = [robust[data.labels == c].mean() for c in (0, 1)]
+      np.testing.assert_allclose(
+        found.class_robust_accuracy[radius], by_class, rtol=1e-12
+      )
+    self.assertEqual(found.num_examples, 53)
+
+  def test_step_sweep(self):
+    model, variables, data, signed, w = linear_problem()
+    distance = signed / np.linalg.norm(w)
+    eps = float(np.sort(distance[distance > 0])[20:22].mean())
+    rows = evaluate.step_sweep(
+      model, variables, data, config(eps=(eps,)), jax.random.key(0),
+      steps=(0, 1, 4), step_ratios=(0.25, 1.0),
+    )  # fmt: skip
+    self.assertEqual([row["num_steps"] for row in rows], [0, 1, 4])
+    self.assertEqual(rows[0]["robust_accuracy"], (signed > 0).mean())
+    for row in rows[1:]:
+      # A quarter of the radius is not enough, the whole of it is.
+      self.assertEqual(row["step_ratio"], 1.0)
+      self.assertEqual(row["robust_accuracy"], (distance > eps).mean())
+
+  def test_cue_shares(self):
+    rng = np.random.default_rng(0)
+    shape, texture = rng.integers(4, size=(2, 30))
+    images = np.zeros((30, 2, 2, 1), np.float32)
+    images.reshape(30, 4)[np.arange(30), shape] = 1.0
+    data = ds.make(
+      images, shape, 4, {"shape": shape, "texture": texture}
+    )
+    variables = toys.linear_variables(np.eye(4))
+    found = evaluate.cue_shares(toys.Linear(4), variables, data, 8)
+    want = {"shape": 1.0, "texture": float((shape == texture).mean())}
+    self.assertEqual(found, want)
+
+
+class InvarianceTest(parameterized.TestCase):
+  def test_radii_in_any_order_give_a_decreasing_curve(self):
+    model, variables, data = cnn_problem()
+    cfg = config(eps=(0.5, 0.0, 0.1, 1.5), num_steps=3)
+    found = run(model, variables, data, cfg)
+    radii = list(found.robust_accuracy)
+    self.assertEqual(radii, [0.0, 0.1, 0.5, 1.5])
+    values = list(found.robust_accuracy.values())
+    self.assertEqual(values, sorted(values, reverse=True))
+    self.assertEqual(values[0], found.accuracy)
+    self.assertLess(values[-1], found.accuracy)
+
+  def test_a_weak_attack_at_a_large_radius_does_not_undo_a_smaller_one(self):
+    # Without steps nothing is found at 1.0; what broke at 0.5 stays broken.
+    model, variables, data, _, _ = linear_problem()
+    found = run(model, variables, data, config(eps=(0.5, 2.0), step_ratio=0.0))
+    self.assertEqual(found.robust_accuracy[0.5], found.accuracy)
+    strong = run(model, variables, data, config(eps=(0.5,)))
+    self.assertLess(strong.robust_accuracy[0.5], found.accuracy)
+
+  def test_the_batch_size_and_its_padding_change_nothing(self):
+    model, variables, data, signed, w = linear_problem()
+    eps = float(np.median(np.abs(signed)) / np.linalg.norm(w))
+    found = [
+      run(model, variables, data,
+          config(eps=(eps,), num_restarts=2, num_steps=2, batch_size=size))
+      for size in (7, 16, 1000)
+    ]  # fmt: skip
+    for other in found[1:]:
+      self.assertEqual(other.robust_accuracy, found[0].robust_accuracy)
+      self.assertEqual(
+        other.class_robust_accuracy, found[0].class_robust_accuracy
+      )
+      self.assertEqual(other.attack, found[0].attack)
+
+  def test_logits_do_not_depend_on_the_batch(self):
+    model, variables, data = cnn_problem(21)
+    whole = evaluate.predict(model, variables, data.images, 1000)
+    parts = evaluate.predict(model, variables, data.images, 4)
+    self.assertEqual(whole.shape, (21, 3))
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-5)
+    floats = (data.images / 255).astype(np.float32)
+    again = evaluate.predict(model, variables, floats, 1000)
+    np.testing.assert_allclose(again, whole, rtol=1e-5, atol=1e-5)
+
+  def test_batches(self):
+    found = list(evaluate.batches(np.array([3, 4, 5, 6, 9]), 2))
+    counts = [count for _, count in found]
+    self.assertEqual(counts, [2, 2, 1])
+    real = np.concatenate([part[:count] for part, count in found])
+    np.testing.assert_array_equal(real, [3, 4, 5, 6, 9])
+    self.assertTrue(all(len(part) == 2 for part, _ in found))
+
+  @parameterized.parameters((250, 53, 54), (16, 53, 16), (15, 53, 16), (8, 3, 4))
+  def test_even_batch(self, batch_size, num, want):
+    self.assertEqual(evaluate.even_batch(batch_size, num), want)
+
+  @parameterized.parameters("running", "batch")
+  def test_statistics_are_left_alone(self, bn_mode):
+    model, variables, data = cnn_problem()
+    before = checkpoint.digest(variables)
+    run(model, variables, data, config(bn_mode=bn_mode, num_steps=2))
+    self.assertEqual(checkpoint.digest(variables), before)
+
+  def test_bn_mode_is_that_of_the_attack_not_of_the_verdict(self):
+    model, variables, data = cnn_problem()
+    cfg = config(bn_mode="batch", num_steps=0, step_ratio=0.0)
+    found = run(model, variables, data, cfg)
+    self.assertEqual(found.robust_accuracy[0.1], found.accuracy)
+    x = jnp.asarray(data.images[:8], jnp.float32) / 255
+    running = evaluate.apply(model, variables, x, "running").logits
+    batch = evaluate.apply(model, variables, x, "batch").logits
+    self.assertGreater(float(jnp.abs(running - batch).max()), 1e-3)
+
+  def test_restarts_only_help_the_attacker(self):
+    model, variables, data = cnn_problem()
+    one = run(model, variables, data, config(num_steps=1, eps=(0.3,)))
+    many = run(
+      model, variables, data, config(num_steps=1, eps=(0.3,), num_restarts=4)
+    )
+    self.assertLessEqual(many.robust_accuracy[0.3], one.robust_accuracy[0.3])
+    self.assertEqual(many.attack["gradients"], 4)
+
+
+class StrengthTest(parameterized.TestCase):
+  def test_zero_gradients_are_reported(self):
+    model, variables, data, _, _ = linear_problem()
+    sure = jax.tree.map(lambda v: 1e4 * v, variables)
+    found = run(model, sure, data, config())
+    self.assertEqual(found.attack["zero_gradient_fraction"], 1.0)
+    self.assertEqual(found.robust_accuracy[0.1], found.accuracy)
+    found = run(model, sure, data, config(loss="cw_margin"))
+    self.assertEqual(found.attack["zero_gradient_fraction"], 0.0)
+    self.assertLess(found.robust_accuracy[0.1], found.accuracy)
+
+  def test_the_attack_is_described(self):
+    model, variables, data, _, _ = linear_problem()
+    found = run(model, variables, data, config(num_steps=4, num_restarts=3))
+    want = {
+      "name": "pgd", "norm": "l2", "num_steps": 4, "step_size": "2 eps/4",
+      "num_restarts": 3, "loss": "cross_entropy", "bn_mode": "running",
+      "gradients": 12, "zero_gradient_fraction": 0.0,
+    }  # fmt: skip
+    self.assertEqual(found.attack, want)
+
+  def test_the_step_is_a_share_of_the_radius(self):
+    attack = config(step_ratio=2.5, num_steps=100).attack(0.5)
+    self.assertAlmostEqual(attack.step_size, 2.5 * 0.5 / 100)
+
+  def test_a_larger_loss_alone_is_not_kept(self):
+    """Of two points the misclassified one wins, whatever its loss."""
+    logits = jnp.array([[2.0, 1.9, -9.0], [2.0, 2.1, 2.1]], jnp.float32)
+    y = jnp.array([0, 0], jnp.int32)
+    objective = evaluate.classification_objective(
+      lambda _: logits, y, "cross_entropy"
+    )
+    _, scores = objective(None)
+    np.testing.assert_allclose(scores, [-0.1, 0.1], rtol=1e-5)
+
+
+class RefusalTest(parameterized.TestCase):
+  def test_outputs_that_are_not_finite(self):
+    model, variables, data, _, _ = linear_problem()
+    broken = jax.tree.map(lambda v: v * jnp.nan, variables)
+    with self.assertRaisesRegex(ValueError, "outputs are not finite"):
+      run(model, broken, data, config())
+
+  @parameterized.parameters(
+    ("linf", 8, r"eps is 8, larger than the linf diameter 1 .*write 8/255\?"),
+    ("l2", 8.0, r"eps is 8, larger than the l2 diameter 3 .*write 8/255\?"),
+  )
+  def test_a_radius_in_units_of_255(self, norm, eps, message):
+    model, variables, data, _, _ = linear_problem()
+    with self.assertRaisesRegex(ValueError, message) as caught:
+      run(model, variables, data, config(norm=norm, eps=(0.1, eps)))
+    self.assertNotIn("\n", str(caught.exception))
+    run(model, variables, data, config(norm=norm, eps=(8 / 255,)))
+
+  @parameterized.parameters(
+    ({"loss": "hinge"}, "loss must be one of .*got 'hinge'"),
+    ({"bn_mode": "train"}, "bn_mode must be 'running' or 'batch', got 'train'"),
+    ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ({"norm": "l1"}, "norm must be one of"),
+    ({"eps": (-0.5,)}, "eps must be a number >= 0, got -0.5"),
+    ({"num_steps": -1}, "num_steps must be an integer >= 0"),
+    ({"num_restarts": 0}, "num_restarts must be an integer >= 1"),
+    ({"eps": ("a",)}, "eps must be .*got"),
+  )
+  def test_settings(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      config(**changes)
+
+  def test_dlr_with_two_classes(self):
+    model, variables, data, _, _ = linear_problem()
+    with self.assertRaisesRegex(ValueError, "dlr needs at least 3 classes"):
+      run(model, variables, data, config(loss="dlr"))
+
+  def test_a_request_to_stop_is_honoured_between_batches(self):
+    model, variables, data, _, _ = linear_problem()
+    self.addCleanup(preemption.reset)
+    preemption._requested.append(15)
+    with self.assertRaises(preemption.Stopped):
+      run(model, variables, data, config())
+
+  def test_nothing_correct_leaves_nothing_to_attack(self):
+    model, variables, data, _, _ = linear_problem()
+    predicted = evaluate.predict(model, variables, data.images, 16).argmax(1)
+    wrong = dataclasses.replace(data, labels=(1 - predicted).astype(np.int32))
+    found = run(model, variables, wrong, config())
+    self.assertEqual((found.accuracy, found.robust_accuracy[0.1]), (0.0, 0.0))
+
+
+if __name__ == "__main__":
+  absltest.main()

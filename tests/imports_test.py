@@ -1,0 +1,84 @@
+"""Imports go down only: the levels of the package."""
+
+import ast
+import pathlib
+
+from absl.testing import absltest
+
+import robust_features
+
+PACKAGE = pathlib.Path(robust_features.__file__).parent
+# Rooms of the same level do not know each other.
+LEVELS = (
+  ("files", "settings", "sharding", "preemption", "paper", "recipes"),
+  ("theory", "attacks", "models", "data", "checkpoint", "logs", "figures"),
+  ("evaluate", "usefulness_study", "theory_figures"),
+  ("train", "construct"),
+  ("transfer", "theory_study", "report", "export"),
+  ("study",),
+  ("main",),
+)
+# Plain helpers that the rooms of the second level may use.
+HELPERS = {"files"}
+ROOMS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+
+
+def room(path):
+  """Returns the top-level name that a file of the package belongs to."""
+  return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+  """Yields the rooms that a file imports, at its top or inside functions."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+      names = [f"{node.module}.{alias.name}" for alias in node.names]
+    else:
+      continue
+    for name in names:
+      parts = name.split(".")
+      if parts[0] == "robust_features" and len(parts) > 1:
+        yield parts[1]
+
+
+class ImportsTest(absltest.TestCase):
+  def test_levels(self):
+    for path in sorted(PACKAGE.rglob("*.py")):
+      here = room(path)
+      if here == "__init__":
+        continue
+      self.assertIn(here, ROOMS, f"give {path.name} a level")
+      for there in imported(path):
+        if there == here:
+          continue
+        self.assertIn(there, ROOMS, f"{path} imports {there}")
+        self.assertLess(ROOMS[there], ROOMS[here], f"{path} imports {there}")
+        if ROOMS[here] == 1:
+          self.assertIn(there, HELPERS, f"{path} imports {there}")
+
+  def test_relative_imports_are_not_used(self):
+    for path in PACKAGE.rglob("*.py"):
+      for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+          self.assertEqual(node.level, 0, path)
+
+  def test_neither_tensorflow_nor_torch_is_imported_at_run_time(self):
+    allowed = {"models/torch_import.py", "export.py"}
+    for path in PACKAGE.rglob("*.py"):
+      if str(path.relative_to(PACKAGE)) in allowed:
+        continue
+      for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+          names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+          names = [node.module or ""]
+        for name in names:
+          top = name.split(".")[0]
+          self.assertNotIn(top, ("tensorflow", "torch", "torchvision"), path)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,250 @@
+"""Every model: parameter count, shapes, BatchNorm modes, types, configs."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import traverse_util
+
+from robust_features import models
+
+# Name -> (parameters, representation size) at 32x32x3 and 10 classes. The
+# large ones are the published counts of the PyTorch networks.
+SIZES = {
+  "cnn": (33_946, 1024),
+  "cnn4": (246_314, 512),
+  "densenet121": (6_956_298, 1024),
+  "densenet_cifar": (1_000_618, 384),
+  "inception_v3": (22_133_738, 2048),
+  "mlp": (855_050, 256),
+  "plain_cnn": (33_834, 1024),
+  "resnet18": (11_173_962, 512),
+  "resnet34": (21_282_122, 512),
+  "resnet50": (23_520_842, 2048),
+  "small_resnet": (78_042, 64),
+  "strided_cnn": (33_946, 1024),
+  "vgg16": (14_728_266, 512),
+  "wrn_28_10": (36_479_194, 640),
+}
+# Small enough to run here; the others share their layers and are run by the
+# parity tests.
+SMALL = ("cnn", "plain_cnn", "mlp", "small_resnet")
+
+
+@functools.cache
+def shapes(name, width=0):
+  """Returns the shapes of an architecture's variables, from its own init."""
+  model = models.make_model(models.ModelConfig(name, width=width))
+  x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  return dict(jax.eval_shape(model.init, jax.random.key(0), x))
+
+
+@functools.cache
+def build(name, **fields):
+  """Returns a tiny (model, variables, images) of an architecture."""
+  fields = {"width": 4, "num_classes": 5, **fields}
+  model = models.make_model(models.ModelConfig(name, **fields))
+  variables = models.init_variables(model, jax.random.key(0), (8, 8, 3))
+  x = np.random.default_rng(0).uniform(size=(6, 8, 8, 3)).astype(np.float32)
+  return model, variables, x
+
+
+@functools.cache
+def results(name):
+  """Returns everything asked of a tiny model below, compiled at once."""
+  model, variables, x = build(name)
+
+  def everything(variables, x):
+    apply = functools.partial(model.apply, variables)
+
+    def slopes(fake):
+      def total(x):
+        return jnp.sum(apply(x, fake_relu=fake).representation, axis=0)
+
+      # [D, B, H, W, C]: one row for each unit.
+      return jax.vmap(jax.vjp(total, x)[1])(jnp.eye(total(x).size))[0]
+
+    return {
+      "running": apply(x),
+      "fake": apply(x, fake_relu=True),
+      "batch": apply(x, bn_mode="batch"),
+      "train": apply(x, bn_mode="train", mutable=["batch_stats"]),
+      "single": jnp.concatenate([apply(v[None]).logits for v in x[:2]]),
+      "slopes": slopes(False),
+      "fake_slopes": slopes(True),
+    }
+
+  return jax.jit(everything)(variables, jnp.asarray(x))
+
+
+class SizeTest(parameterized.TestCase):
+  def test_table_is_complete(self):
+    self.assertEqual(set(SIZES), set(models.MODELS))
+
+  @parameterized.parameters(*SIZES)
+  def test_parameters_and_representation(self, name):
+    num, representation = SIZES[name]
+    variables = shapes(name)
+    self.assertEqual(models.num_params(variables["params"]), num)
+    kernel = variables["params"]["linear"]["kernel"]
+    self.assertEqual(kernel.shape, (representation, 10))
+
+  @parameterized.parameters(
+    "cnn4", "densenet_cifar", "mlp", "resnet18", "vgg16", "wrn_28_10"
+  )
+  def test_width_changes_the_size(self, name):
+    variables = shapes(name, width=6)
+    self.assertLess(models.num_params(variables["params"]), SIZES[name][0])
+
+  @parameterized.parameters(*SIZES)
+  def test_bfloat16_keeps_parameters_and_outputs_float32(self, name):
+    model = models.make_model(models.ModelConfig(name, dtype="bfloat16"))
+    x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    train = functools.partial(
+      model.apply, bn_mode="train", mutable=["batch_stats"]
+    )
+    jaxpr, results = jax.make_jaxpr(train, return_shape=True)(shapes(name), x)
+    for leaf in jax.tree.leaves(results):
+      self.assertEqual(leaf.dtype, jnp.float32)
+    self.assertEqual(results[0].logits.shape, (2, 10))
+    self.assertEqual(results[0].representation.shape, (2, SIZES[name][1]))
+    # Whatever has weights computes in bfloat16.
+    lines = str(jaxpr).splitlines()
+    weighted = [x for x in lines if "conv_general" in x or "dot_general" in x]
+    self.assertNotEmpty(weighted)
+    for line in weighted:
+      self.assertIn("bf16", line)
+
+
+class ForwardTest(parameterized.TestCase):
+  @parameterized.parameters(*SMALL)
+  def test_logits_are_linear_in_the_representation(self, name):
+    logits, representation = results(name)["running"]
+    linear = build(name)[1]["params"]["linear"]
+    want = np.asarray(representation) @ linear["kernel"] + linear["bias"][None]
+    np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-5)
+    self.assertGreaterEqual(representation.min(), 0)
+
+  @parameterized.parameters(*SMALL)
+  def test_examples_do_not_see_each_other(self, name):
+    whole = results(name)["running"].logits[:2]
+    np.testing.assert_allclose(
+      whole, results(name)["single"], rtol=1e-5, atol=1e-5
+    )
+
+  @parameterized.parameters("cnn", "small_resnet")
+  def test_batch_norm_modes(self, name):
+    out, (train, updated) = results(name), results(name)["train"]
+    np.testing.assert_allclose(out["batch"].logits, train.logits, atol=1e-6)
+    change = np.abs(out["running"].logits - out["batch"].logits)
+    self.assertGreater(change.max(), 1e-3)
+    moved = jax.tree.map(
+      lambda a, b: bool(np.any(a != b)),
+      updated["batch_stats"],
+      build(name)[1]["batch_stats"],
+    )
+    self.assertTrue(all(jax.tree.leaves(moved)))
+
+  @parameterized.parameters("cnn", "mlp", "small_resnet")
+  def test_modes_are_checked(self, name):
+    model, variables, x = build(name)
+    with self.assertRaisesRegex(ValueError, "bn_mode"):
+      jax.eval_shape(
+        functools.partial(model.apply, bn_mode="eval"), variables, x
+      )
+
+  @parameterized.parameters(*SMALL)
+  def test_fake_relu_revives_dead_units_only_in_the_gradient(self, name):
+    out = results(name)
+    real, fake = out["running"].representation, out["fake"].representation
+    np.testing.assert_allclose(fake, real, atol=1e-6)
+    slopes, fake_slopes = (
+      np.abs(out[k]).max(axis=(2, 3, 4)) for k in ("slopes", "fake_slopes")
+    )
+    # [D, B] units that are off for an image.
+    off = np.asarray(real).T == 0
+    self.assertTrue(off.any())
+    self.assertEqual(slopes[off].max(), 0)
+    self.assertGreater(np.median(fake_slopes[off]), 1e-6)
+
+  @parameterized.parameters("cnn", "mlp", "small_resnet")
+  def test_bfloat16_is_close_to_float32(self, name):
+    half, _, _ = build(name, dtype="bfloat16")
+    _, variables, x = build(name)
+    rough = jax.jit(half.apply)(variables, x).logits
+    exact = results(name)["running"].logits
+    self.assertGreater(np.abs(exact - rough).max(), 0)
+    np.testing.assert_allclose(rough, exact, atol=0.03)
+
+  def test_one_channel_images(self):
+    model = models.make_model(models.ModelConfig("mlp", mean=(0.1,), std=(1,)))
+    variables = models.init_variables(model, jax.random.key(0), (8, 8, 1))
+    outputs = jax.eval_shape(model.apply, variables, jnp.zeros((2, 8, 8, 1)))
+    self.assertEqual(outputs.logits.shape, (2, 10))
+    self.assertEqual(set(variables), {"params"})
+
+
+class InitTest(parameterized.TestCase):
+  @parameterized.parameters("plain_cnn", "resnet18")
+  def test_variables_are_distributed_as_the_models_own(self, name):
+    # The layers' own initialisers are tested with the layers.
+    model = models.make_model(models.ModelConfig(name))
+    variables = models.init_variables(model, jax.random.key(0), (32, 32, 3))
+    chex.assert_trees_all_equal_shapes_and_dtypes(variables, shapes(name))
+    flat = traverse_util.flatten_dict(variables)
+    for path, leaf in flat.items():
+      kernel = flat.get((*path[:-1], "kernel"))
+      if kernel is None:
+        want = float(path[-1] in ("scale", "var"))
+        np.testing.assert_array_equal(leaf, np.full(leaf.shape, want))
+      else:
+        bound = np.prod(kernel.shape[:-1]) ** -0.5
+        self.assertLess(np.abs(leaf).max(), 1.00001 * bound)
+        spread = np.std(leaf) / (bound / 3**0.5)
+        self.assertLess(abs(spread - 1), 3 / leaf.size**0.5, path)
+        self.assertLess(abs(np.mean(leaf)), 4 * bound / leaf.size**0.5, path)
+
+  def test_keys_decide(self):
+    model, variables, _ = build("mlp")
+    again, other = (
+      models.init_variables(model, jax.random.key(seed), (8, 8, 3))
+      for seed in (0, 1)
+    )
+    chex.assert_trees_all_equal(again, variables)
+    for a, b in zip(*map(jax.tree.leaves, (other, again)), strict=True):
+      self.assertTrue((a != b).any())
+
+
+class ConfigTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({"name": "resnet51"}, "model.name.*resnet50.*'resnet51'"),
+    ({"name": "mlp", "num_classes": 1}, "model.num_classes.*got 1"),
+    ({"name": "mlp", "num_classes": "10"}, "model.num_classes.*got '10'"),
+    ({"name": "mlp", "width": -1}, "model.width.*got -1"),
+    ({"name": "mlp", "width": 1.5}, "model.width.*got 1.5"),
+    ({"name": "mlp", "dtype": "float16"}, "model.dtype.*'float16'"),
+    ({"name": "mlp", "mean": ()}, "model.mean"),
+    ({"name": "mlp", "mean": 0.5}, "model.mean.*got 0.5"),
+    ({"name": "mlp", "std": (0.0,)}, "model.std must be positive"),
+    ({"name": "mlp", "std": (float("nan"),)}, "model.std.*finite"),
+    ({"name": "mlp", "std": (1.0, 1.0, 1.0)}, "equal lengths"),
+  )
+  def test_errors_name_the_field(self, fields, message):
+    with self.assertRaisesRegex(ValueError, message):
+      models.ModelConfig(**fields)
+
+  def test_lists_become_tuples(self):
+    cfg = models.ModelConfig("mlp", mean=[0, 0, 0], std=[1, 1, 1])
+    self.assertEqual(cfg.mean, (0.0, 0.0, 0.0))
+    self.assertEqual(hash(cfg), hash(models.ModelConfig(**vars(cfg))))
+
+  def test_inception_has_no_width(self):
+    with self.assertRaisesRegex(ValueError, "model.width must be 0"):
+      models.make_model(models.ModelConfig("inception_v3", width=8))
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,120 @@
+"""The table and what a reader must be told beside it."""
+
+import json
+
+import numpy as np
+import toys
+from absl.testing import absltest
+from PIL import Image
+
+from robust_features import report
+
+
+def results():
+  attack = {
+    "name": "pgd", "norm": "l2", "num_steps": 100, "step_size": "2.5 eps/100",
+    "zero_gradient_fraction": 0.01,
+  }  # fmt: skip
+  printed = {"source": "Table 7", "accuracy": 0.9525,
+             "robust_accuracy": {"0.25": 0.0449}}  # fmt: skip
+  rows = [
+    {"name": "a", "title": "standard", "accuracy": 0.9, "paper": printed,
+     "robust_accuracy": {"0.25": 0.05, "0.5": 0.0}, "attack": attack,
+     "num_examples": 1000, "seed": 4, "seconds": 1.0},
+    {"name": "b", "title": "robust model", "accuracy": 0.8512, "paper": None,
+     "robust_accuracy": {"1.0": 0.3, "0.25": 0.75}, "num_examples": 1000,
+     "attack": attack | {"zero_gradient_fraction": 0.2}, "seed": 4,
+     "seconds": 1.0},
+  ]  # fmt: skip
+  history = [
+    {"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.5,
+     "validation_accuracy": 0.4},
+    {"epoch": 2, "train_loss": 1.0, "train_accuracy": 0.75,
+     "validation_accuracy": 0.625},
+  ]  # fmt: skip
+  mean = {"moved_from_original": 1.2345, "success": 0.5,
+          "success_before_rounding": 0.625}  # fmt: skip
+  return {
+    "study": "toy", "seed": 4, "rows": rows, "commit": "abc", "devices": "2 x cpu",
+    "versions": {"jax": "1.2.3"},
+    "models": {"base": {"history": history, "num_params": 12345, "seconds": 61.0}},
+    "data_sets": {"d_rand": {"num_examples": 32, "mean": mean, "seconds": 2.0}},
+    "step_sweeps": {"sweep": {"norm": "l2", "eps": 0.5, "rows": [
+      {"num_steps": 0, "robust_accuracy": 0.9, "step_ratio": 1.0},
+      {"num_steps": 100, "robust_accuracy": 0.1, "step_ratio": 2.5}]}},
+  }  # fmt: skip
+
+
+TABLE = """\
+| model        | accuracy | eps=0.25 | eps=0.5 | eps=1.0 | paper | paper eps=0.25 | paper eps=0.5 | paper eps=1.0 |
+| ------------ | -------: | -------: | ------: | ------: | ----: | -------------: | ------------: | ------------: |
+| standard     |    90.00 |     5.00 |    0.00 |       - | 95.25 |           4.49 |             - |             - |
+| robust model |    85.12 |    75.00 |       - |   30.00 |     - |              - |             - |             - |"""  # noqa: E501
+
+
+class TableTest(absltest.TestCase):
+  def test_golden(self):
+    self.assertEqual(report.table(results()), TABLE)
+
+  def test_cues_and_no_paper(self):
+    found = results()
+    for row in found["rows"]:
+      row["paper"] = None
+    found["rows"][0]["cues"] = {"shape": 0.125, "texture": 0.5}
+    lines = report.table(found).splitlines()
+    self.assertNotIn("paper", lines[0])
+    self.assertEndsWith(lines[0], "| follows shape | follows texture |")
+    self.assertEndsWith(lines[2], "|         12.50 |           50.00 |")
+    self.assertEndsWith(lines[3], "|             - |               - |")
+
+  def test_radii_are_sorted_as_numbers(self):
+    found = results()
+    found["rows"][0]["robust_accuracy"]["10.0"] = 0.0
+    header = report.table(found).splitlines()[0]
+    self.assertLess(header.index("eps=1.0"), header.index("eps=10.0"))
+
+
+class NotesTest(absltest.TestCase):
+  def test_the_attack_stands_beside_the_numbers(self):
+    first, last = report.notes(results())  # One attack, once.
+    for text in ("name pgd", "norm l2", "num_steps 100", "2.5 eps/100",
+                 "zero gradient: at most 20.00%"):  # fmt: skip
+      self.assertIn(text, first)
+    self.assertEqual(last, "percent correct of 1000 test images; seed 4")
+
+  def test_every_other_attack_gets_its_line(self):
+    found = results()
+    found["rows"][0]["attack"] = found["rows"][0]["attack"] | {"num_steps": 7}
+    self.assertLen(report.notes(found), 3)
+
+
+class MarkdownTest(absltest.TestCase):
+  def test_everything_is_in_it(self):
+    text = report.markdown(results())
+    for part in (
+      "# toy", TABLE, "d_rand", "1.234", "62.50", "12,345", "75.00", "sweep",
+      "l2, eps=0.5", "10.00", "commit `abc`", "2 x cpu", "jax 1.2.3",
+    ):  # fmt: skip
+      self.assertIn(part, text)
+
+
+class WriteTest(absltest.TestCase):
+  def test_files(self):
+    workdir = toys.folder(self)
+    grid = workdir / "d_rand" / "data" / "grid.png"
+    grid.parent.mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 40, 3), np.uint8)).save(grid)
+    report.write(results(), workdir, None)
+    read = json.loads((workdir / "results.json").read_text())
+    self.assertEqual(read, results())
+    self.assertIn(TABLE, (workdir / "results.md").read_text())
+    for name in ("accuracies", "curves", "sweep", "data_sets"):
+      with Image.open(workdir / "figures" / f"{name}.png") as image:
+        self.assertGreater(min(image.size), 100)
+        self.assertGreater(len(set(image.convert("L").tobytes())), 2)
+      pdf = (workdir / "figures" / f"{name}.pdf").read_bytes()
+      self.assertStartsWith(pdf[:5].decode(), "%PDF-")
+
+
+if __name__ == "__main__":
+  absltest.main()

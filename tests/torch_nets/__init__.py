@@ -1,0 +1,1 @@
+"""PyTorch twins of the models, used to record golden data."""

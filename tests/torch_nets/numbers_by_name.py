@@ -1,0 +1,41 @@
+"""Weights and images that need no file: numbers made from names.
+
+Only NumPy's raw bit streams are used, which never change between versions.
+"""
+
+import hashlib
+import math
+
+import numpy as np
+
+
+def uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns float32 numbers, uniform on [0, 1), determined by `name`."""
+  seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+  raw = np.random.PCG64(seed).random_raw(math.prod(shape))
+  return (np.float32(2**-24) * (raw >> 40).astype(np.float32)).reshape(shape)
+
+
+def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns a PyTorch tensor's values: He weights, lively BatchNorms."""
+  if name.endswith("num_batches_tracked"):
+    return np.zeros(shape, np.int64)
+  draw = uniform(name, shape)
+  if len(shape) > 1:
+    bound = math.sqrt(6 / math.prod(shape[1:]))
+    if name.startswith(("layer", "block")) and "hortcut" not in name:
+      bound *= 0.6  # Residual branches, lest the sum grow with each.
+    return (2 * draw - 1) * np.float32(bound)
+  if name.endswith((".weight", "running_var")):
+    return draw + np.float32(0.5)
+  return np.float32(0.6) * draw - np.float32(0.3)
+
+
+def images() -> np.ndarray:
+  """Returns images [2, 32, 32, 3] in [0, 1)."""
+  return uniform("images", (2, 32, 32, 3))
+
+
+def cotangent() -> np.ndarray:
+  """Returns the weights [2, 10] with which the logits are summed."""
+  return 2 * uniform("cotangent", (2, 10)) - 1
