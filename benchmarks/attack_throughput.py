@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torchattacks
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks import common, torch_recipe
 from robust_features import attacks
@@ -99,8 +99,8 @@ def peers(problem: Problem) -> dict[str, Any]:
   for layout in (torch.contiguous_format, torch.channels_last):
     # A twin each: changing a network's layout costs time.
     twin = torch_recipe.make_twin(
-      problem.model, problem.variables, problem.x.shape[1:]
-    ).requires_grad_(False).to(memory_format=layout)  # fmt: skip
+      problem.model, problem.variables, problem.x.shape[1:], layout
+    ).requires_grad_(False)
     x = torch_recipe.to_tensor(problem.x).contiguous(memory_format=layout)
     fb = foolbox.attacks.L2BasicIterativeAttack(
       abs_stepsize=size, steps=steps, random_start=False
@@ -177,8 +177,10 @@ def measure(problem: Problem, title: str, repeats: int) -> float:
   rows = [["attack", "image-steps/s", "ours is faster by", "loss reached"]]
   for name in contenders:
     rate = common.median_rate(work, seconds[name])
-    times = common.ratio(seconds["ours"], seconds[name])
-    rows.append([name, f"{rate:.0f}", f"{times:.2f}x", f"{reached[name]:.5f}"])
+    times = "-"
+    if name in rivals:
+      times = f"{common.ratio(seconds['ours'], seconds[name]):.2f}x"
+    rows.append([name, f"{rate:.0f}", times, f"{reached[name]:.5f}"])
   print(f"\n## {title}\n\n{common.table(rows)}\n")
   print(
     "compile time, not counted above: "
@@ -196,6 +198,7 @@ def main(argv: list[str]) -> None:
   if len(_MODELS.value) != len(_BATCHES.value):
     sys.exit("error: --batches needs a number for each of --models")
 
+  logging.set_verbosity(logging.WARNING)
   torch.set_num_threads(_THREADS.value)
   print("\n".join(common.machine(("torch", "foolbox", "torchattacks"))))
   print(f"threads of PyTorch: {torch.get_num_threads()}")

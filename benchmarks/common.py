@@ -11,7 +11,6 @@ from importlib import metadata
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 Contender = Callable[[], Any]
 
@@ -121,7 +120,7 @@ def _count(jaxpr: Any) -> int:
 
 
 def compile_seconds(fn: Any, *args, **kwargs) -> tuple[Any, float]:
-  """Returns (compiled, seconds of tracing and compiling) of a jitted function."""
+  """Returns (compiled, seconds to trace and compile) of a jitted function."""
   start = time.perf_counter()
   compiled = fn.lower(*args, **kwargs).compile()
   return compiled, time.perf_counter() - start

@@ -135,7 +135,10 @@ class CNN(nn.Module):
 
 
 def make_twin(
-  model: Any, variables: dict[str, Any], image_shape: tuple[int, ...]
+  model: Any,
+  variables: dict[str, Any],
+  image_shape: tuple[int, ...],
+  layout: torch.memory_format = torch.contiguous_format,
 ) -> nn.Module:
   """Returns the PyTorch twin of a Flax network, with its weights, in eval mode.
 
@@ -143,6 +146,7 @@ def make_twin(
     model: A `ResNet` or `CNN` of `robust_features.models`.
     variables: Its variables.
     image_shape: (H, W, C).
+    layout: Memory layout of its parameters.
   """
   if isinstance(model, resnet.ResNet):
     twin = ResNet(model, image_shape[2])
@@ -151,6 +155,10 @@ def make_twin(
   else:
     raise ValueError(f"there is no PyTorch twin of {type(model).__name__}")
   load_variables(twin, variables)
+  for module in twin.modules():
+    if isinstance(module, nn.Conv2d):
+      weight = module.weight.data.contiguous(memory_format=layout)
+      module.weight.data = weight
   return twin.eval()
 
 
@@ -213,6 +221,24 @@ def l2_pgd(
       delta = z + step_size * gradient / _norm(gradient) - x
       delta *= (eps / _norm(delta)).clamp_max(1.0)
       z = (x + delta).clamp(0, 1)
+  return z.detach()
+
+
+def invert(
+  represent: Callable, x: torch.Tensor, start: torch.Tensor, *,
+  step_size: float, num_steps: int,
+) -> torch.Tensor:  # fmt: skip
+  """Returns images of [0, 1] whose representation approaches that of `x`."""
+  with torch.no_grad():
+    wanted = represent(x)
+  z = start.detach()
+  for _ in range(num_steps):
+    z.requires_grad_()
+    distance = (represent(z) - wanted).norm(dim=1)
+    loss = (distance / wanted.norm(dim=1)).sum()
+    (gradient,) = torch.autograd.grad(loss, z)
+    with torch.no_grad():
+      z = (z - step_size * gradient / _norm(gradient)).clamp(0, 1)
   return z.detach()
 
 

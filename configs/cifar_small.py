@@ -17,13 +17,13 @@ def get_config(variant: str = ""):
   """Returns the study; `:smoke` runs in seconds and shows nothing."""
   config = recipes.study("cifar_small")
   config.data.D = recipes.cifar10(
-    num_train=10_000, num_test=2_000, num_validation=500
+    num_train=10_000, num_test=1_000, num_validation=500
   )
   config.models.main = recipes.model("cnn4")
   crop_and_flip = recipes.augmentation()
   crop_and_flip.jitter, crop_and_flip.rotate = 0.0, 0.0
   standard = recipes.train(
-    num_epochs=15,
+    num_epochs=12,
     batch_size=100,
     schedule="cosine",
     warmup_epochs=1.0,
@@ -35,9 +35,10 @@ def get_config(variant: str = ""):
   plain = recipes.train(**standard)
   plain.augment = recipes.no_augmentation()
   inversion = {"attack": recipes.make_inversion("robust").attack}
-  inversion["attack"].num_steps = 100
+  inversion["attack"].num_steps = 60
+  inversion["attack"].step_size = 0.2
   targeted = {"attack": recipes.make_targeted("rand").attack}
-  targeted["attack"].num_steps = 30
+  targeted["attack"].num_steps = 20
   recipes.paper_study(
     config,
     standard=standard,

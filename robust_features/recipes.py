@@ -7,6 +7,7 @@ Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
 """
 
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -346,6 +347,27 @@ def paper_study(
       )  # fmt: skip
 
 
+def grid(stage: str) -> list[dict[str, Any]]:
+  """Returns appendix C.2's grid over a train stage, as `sweep()` wants it."""
+  train = f"stages.{stage}.train"
+  augmentations = ((4, True, 0.25, 2.0), (0, False, 0.0, 0.0))
+  points = itertools.product(
+    (0.1, 0.01, 0.05), (128, 256), ("step", "constant"), augmentations
+  )
+  return [
+    {
+      f"{train}.learning_rate": rate,
+      f"{train}.batch_size": batch_size,
+      f"{train}.schedule": schedule,
+      f"{train}.augment.pad": pad,
+      f"{train}.augment.flip": flip,
+      f"{train}.augment.jitter": jitter,
+      f"{train}.augment.rotate": rotate,
+    }
+    for rate, batch_size, schedule, (pad, flip, jitter, rotate) in points
+  ]
+
+
 def variant(config: ConfigDict, name: str) -> ConfigDict:
   """Returns the study as a config's variant: "" as it is, "smoke" tiny.
 
@@ -374,6 +396,8 @@ def _shrink(config: ConfigDict) -> None:
       stage.construct.attack.num_steps = 2
       stage.construct.batch_size = 16
       stage.construct.shard_size = 32
+    if "steps" in stage:
+      stage.steps = stage.steps[:1] + (2,)
     if "evaluate" in stage:
       stage.evaluate.num_steps = 2
       stage.evaluate.batch_size = 32

@@ -445,7 +445,8 @@ class _Driver:
     saved, metadata = found or (_saved(state), {})
     self.state: TrainState = sharding.replicate(saved["state"])
     self.best = {
-      "variables": saved["best"],
+      # A copy: the state's own buffers are donated to the next chunk.
+      "variables": jax.tree.map(jnp.copy, sharding.replicate(saved["best"])),
       "score": metadata.get("best_score", -1.0),
     }
     self.history = metadata.get("history", [])
@@ -528,7 +529,6 @@ class _Driver:
       "validation_robust_accuracy", record.get("validation_accuracy", 0.0)
     )
     if score > self.best["score"]:
-      # A copy: the state's own buffers are donated to the next chunk.
       variables = jax.tree.map(jnp.copy, self.state.variables)
       self.best = {"variables": variables, "score": score}
 

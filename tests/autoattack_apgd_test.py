@@ -158,7 +158,7 @@ class RobustnessTest(parameterized.TestCase):
       apgd.attack(logits_fn, x, y, _keys(1), cfg)
 
 
-class SettleTest(parameterized.TestCase):
+class BallTest(parameterized.TestCase):
   @parameterized.product(norm=("l2", "linf"), dtype=(jnp.float32, jnp.bfloat16))
   def test_ball_and_box_hold_in_10000_cases(self, norm, dtype):
     """Whatever precision the point was computed in, measured in float64."""
@@ -168,12 +168,16 @@ class SettleTest(parameterized.TestCase):
     x[: count // 4] = np.round(x[: count // 4])  # Corners of the box.
     eps = np.geomspace(1e-3, 2.0, count).astype(np.float32)
     size = 10 ** rng.uniform(-3, 1, (count, 1, 1, 1))
-    moved = x + size * rng.normal(size=x.shape)
+    delta = jnp.asarray(size * rng.normal(size=x.shape), dtype)
     x = jnp.asarray(x, jnp.float32)
-    z = jnp.asarray(moved, dtype).astype(jnp.float32)
-    settled = jax.vmap(
-      lambda z, x, eps: slots.settle(z[None], x[None], norm, eps)[0]
-    )(z, x, jnp.asarray(eps))
+
+    @jax.jit  # Eager operations would hide what a compiler may fuse.
+    @jax.vmap
+    def settle(delta, x, eps):
+      delta = slots.into_ball(delta[None].astype(jnp.float32), norm, eps)
+      return slots.add(x[None], delta)[0]
+
+    settled = settle(delta, x, jnp.asarray(eps))
     delta = np.asarray(settled, np.float64) - np.asarray(x, np.float64)
     order = 2 if norm == "l2" else np.inf
     norms = np.linalg.norm(delta.reshape(count, -1), order, axis=1)

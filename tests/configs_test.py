@@ -114,11 +114,11 @@ class RecipesTest(absltest.TestCase):
     self.assertEqual(found.start, "x")
 
   def test_constructions(self):
-    found = recipes.inversion("robust")
+    found = recipes.make_inversion("robust")
     attack = found.attack
     self.assertEqual((attack.num_steps, attack.step_size), (1000, 0.1))
     self.assertEqual(attack.eps, float("inf"))
-    found = recipes.targeted("det")
+    found = recipes.make_targeted("det")
     attack = found.attack
     self.assertEqual(
       (attack.num_steps, attack.step_size, attack.eps), (100, 0.1, 0.5)

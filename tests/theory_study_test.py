@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
-from configs import gaussian as gaussian_config
 
+from configs import gaussian as gaussian_config
 from robust_features import theory_study
 from robust_features.theory import checks, precision, rows
 

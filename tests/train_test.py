@@ -150,7 +150,7 @@ class TrainStepTest(parameterized.TestCase):
     state = train.init_state(model, cfg, 1, (8, 8, 3), jax.random.key(0))
     rng = np.random.default_rng(0)
     old = jax.tree.map(
-      lambda v: jnp.asarray(rng.uniform(0.5, 1.5, v.shape), jnp.float32),
+      lambda v: v + jnp.asarray(rng.uniform(0, 0.1, v.shape), jnp.float32),
       state.batch_stats,
     )
     state = state._replace(batch_stats=old)
@@ -364,9 +364,6 @@ class DriverTest(parameterized.TestCase):
     cfg = toys.recipe(num_epochs=3, adversary=ATTACK, learning_rate=0.1)
     found = run(self, cfg)
     scores = [r["validation_robust_accuracy"] for r in found.history]
-    best = int(np.argmax(scores)) + 1
-    short = dataclasses.replace(cfg, num_epochs=best, schedule="constant")
-    del short  # The schedule depends on the length; compare by accuracy.
     robust = evaluate.evaluate(
       toys.small_cnn(), found.best_variables, toys.dataset(30, seed=1),
       evaluate.EvaluateConfig("l2", (0.5,), 2, 0.8, 1, "cross_entropy",

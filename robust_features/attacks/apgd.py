@@ -133,8 +133,8 @@ def _random_start(example, rank, cfg):
   else:
     noise = jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
     size = slots.l2_norm(noise)
-  z = example.x + cfg.eps * (noise / jnp.maximum(size, 1e-12))
-  return slots.settle(z, example.x, cfg.norm, cfg.eps)
+  delta = cfg.eps * (noise / jnp.maximum(size, 1e-12))
+  return slots.add(example.x, slots.into_ball(delta, cfg.norm, cfg.eps))
 
 
 def _begin(z: jax.Array, cfg: ApgdConfig) -> Run:
@@ -257,13 +257,14 @@ def _adapt(run: Run, grad: jax.Array, cfg: ApgdConfig):
 
 def _move(run: Run, grad, x: jax.Array, cfg: ApgdConfig) -> Run:
   """Takes one step with momentum, inside the ball and the box."""
-  momentum = run.z - run.z_old
   weight = slots.per_example(jnp.where(run.t > 0, 0.75, 1.0))
   size = slots.per_example(run.step_size)
-  ahead = run.z + size * pgd.unit_direction(grad, cfg.norm)
-  ahead = pgd.project(ahead, x, cfg.norm, cfg.eps)
-  z = run.z + weight * (ahead - run.z) + (1.0 - weight) * momentum
-  z = slots.settle(z, x, cfg.norm, cfg.eps)
+  delta = run.z - x
+  ahead = delta + size * pgd.unit_direction(grad, cfg.norm)
+  ahead = slots.into_box(slots.into_ball(ahead, cfg.norm, cfg.eps), x)
+  momentum = (1.0 - weight) * (run.z - run.z_old)
+  delta = delta + weight * (ahead - delta) + momentum
+  z = slots.add(x, slots.into_ball(delta, cfg.norm, cfg.eps))
   return run._replace(t=run.t + 1, z=z, z_old=run.z)
 
 

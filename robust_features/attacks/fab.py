@@ -97,14 +97,15 @@ def step(
   x, y = example.x, example.y
   target = jnp.take_along_axis(example.targets, state.rank[:, None], axis=1)
   gap, grad = _boundary(logits_fn, state.z, y, target[:, 0])
-  z = _move(state.z, x, gap, grad, cfg)
+  delta = _move(state.z, x, gap, grad, cfg)
+  z = slots.add(x, delta)
   adversarial = slots.misclassified(logits_fn(z).astype(jnp.float32), y)
-  distance = _norm(z - x, cfg.norm)[:, 0, 0, 0]
+  distance = _norm(delta, cfg.norm)[:, 0, 0, 0]
   closer = adversarial & (distance < state.distance)
   state = state._replace(
     x_best=slots.select(closer, z, state.x_best),
     distance=jnp.where(closer, distance, state.distance),
-    z=slots.select(adversarial, x + cfg.beta * (z - x), z),
+    z=slots.select(adversarial, slots.add(x, cfg.beta * delta), z),
   )
   return _advance_clock(state, x, grad, cfg)
 
@@ -131,7 +132,10 @@ def _norm(delta: jax.Array, norm: str) -> jax.Array:
 
 
 def _move(z, x, gap, grad, cfg: FabConfig) -> jax.Array:
-  """Goes beyond the hyperplane, from `z` and a little from `x`."""
+  """Returns the perturbation that leads beyond the hyperplane.
+
+  It starts from `z` and a little from `x`.
+  """
   # The plane is {p: gap + <grad, p - z> = 0}.
   at_x = gap + (grad * (x - z)).sum(axis=(1, 2, 3))
   from_z = project_to_plane(z, grad, gap, cfg.norm)
@@ -139,8 +143,8 @@ def _move(z, x, gap, grad, cfg: FabConfig) -> jax.Array:
   size_z = jnp.maximum(_norm(from_z, cfg.norm), 1e-8)
   size_x = jnp.maximum(_norm(from_x, cfg.norm), 1e-8)
   alpha = jnp.minimum(size_z / (size_z + size_x), cfg.alpha_max)
-  ahead = (z + cfg.eta * from_z) * (1.0 - alpha)
-  return jnp.clip(ahead + (x + cfg.eta * from_x) * alpha, 0.0, 1.0)
+  delta = (z - x + cfg.eta * from_z) * (1.0 - alpha)
+  return slots.into_box(delta + cfg.eta * from_x * alpha, x)
 
 
 def _advance_clock(state: FabState, x, grad, cfg: FabConfig) -> FabState:

@@ -173,10 +173,11 @@ class Progress:
     """Writes everything, if there is a file to write to."""
     if self.path is not None:
       arrays = {name: getattr(self, name) for name in self._array_names()}
-      slots = {_POOL + name: value for name, value in pool_arrays.items()}
-      text = json.dumps(self.identity, sort_keys=True)
+      arrays |= {_POOL + name: value for name, value in pool_arrays.items()}
+      arrays["identity"] = np.asarray(json.dumps(self.identity))
+      arrays["num_done"] = np.asarray(self.num_done)
       buffer = io.BytesIO()
-      np.savez(buffer, identity=text, num_done=self.num_done, **arrays, **slots)
+      np.savez(buffer, allow_pickle=False, **arrays)
       files.write_bytes(self.path, buffer.getvalue())
     self._saved_at = time.monotonic()
 

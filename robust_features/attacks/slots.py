@@ -95,29 +95,32 @@ def likeliest_targets(logits: jax.Array, y: jax.Array, num: int) -> jax.Array:
   return order[:, ::-1][:, :num].astype(jnp.int32)
 
 
-def settle(z: jax.Array, x: jax.Array, norm: str, eps: float) -> jax.Array:
-  """Returns `z` inside the ball about `x` and the box, in spite of rounding.
-
-  `x + delta` is rounded to a pixel's precision, which is coarse beside a small
-  eps, so an entry rounded away from `x` goes to the next float towards it.
-  """
-  # Compilers may compute `z` twice and round it differently each time; what is
-  # measured here must be what is returned.
-  z = jax.lax.optimization_barrier(z)
+def into_ball(delta: jax.Array, norm: str, eps: float) -> jax.Array:
+  """Returns the perturbation `delta` brought inside the ball of radius eps."""
   if norm == "linf":
-    z = _toward(jnp.clip(z, x - eps, x + eps), x, eps)
-  else:
-    # A millionth inside, so that no order of summation finds it outside.
-    limit = eps * (1.0 - 1e-6)
-    delta = z - x
-    size = l2_norm(delta)
-    delta = delta * (limit / jnp.maximum(size, 1e-30))
-    z = jnp.where(size > limit, _toward(x + delta, x, jnp.abs(delta)), z)
-  return jax.lax.optimization_barrier(jnp.clip(z, 0.0, 1.0))
+    return jnp.clip(delta, -eps, eps)
+  # A millionth inside, so that no order of summation finds it outside.
+  limit = eps * (1.0 - 1e-6)
+  size = l2_norm(delta)
+  return delta * jnp.where(size > limit, limit / jnp.maximum(size, 1e-30), 1.0)
 
 
-def _toward(z, x, bound):
-  return jnp.where(jnp.abs(z - x) > bound, jnp.nextafter(z, x), z)
+def into_box(delta: jax.Array, x: jax.Array) -> jax.Array:
+  """Returns the perturbation `delta` cut so that x + delta is in [0, 1]."""
+  return jnp.clip(delta, -x, 1.0 - x)
+
+
+def add(x: jax.Array, delta: jax.Array) -> jax.Array:
+  """Returns x + delta, in the box and rounded towards `x`.
+
+  A sum is rounded to a pixel's precision, which is coarse beside a small eps.
+  No entry of the result is further from `x` than `delta` says, so norms should
+  be measured on `delta`: a compiler may compute the sum twice and round it in
+  two ways, but not the perturbation.
+  """
+  z = x + delta
+  z = jnp.where(jnp.abs(z - x) > jnp.abs(delta), jnp.nextafter(z, x), z)
+  return jnp.clip(z, 0.0, 1.0)
 
 
 def l2_norm(x: jax.Array) -> jax.Array:

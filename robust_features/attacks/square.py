@@ -87,7 +87,7 @@ def init(example: slots.Example, cfg: SquareConfig) -> SquareState:
   keys = jax.vmap(jax.random.fold_in, (0, None))(example.keys, 0)
   begin = _stripes if cfg.norm == "linf" else _tiles
   delta = begin(keys, example.x.shape, cfg)
-  z = slots.settle(example.x + delta, example.x, cfg.norm, cfg.eps)
+  z = slots.add(example.x, slots.into_ball(delta, cfg.norm, cfg.eps))
   batch = example.y.shape[0]
   return SquareState(
     tally=slots.new_tally(example.x),
@@ -137,16 +137,16 @@ def _propose(example, state: SquareState, cfg: SquareConfig) -> jax.Array:
   corners = [
     _corner(draw[:, 2 * k : 2 * k + 2], side, height, width) for k in (0, 1)
   ]
+  delta = state.z - example.x
   if cfg.norm == "linf":
     inside = _window(corners[0], side, height, width)
-    z = state.z + 2.0 * cfg.eps * inside * signs
+    delta = delta + 2.0 * cfg.eps * inside * signs
   else:
     bump = _bump(corners[0], halvings, draw[:, 4] < 0.5, example.x.shape, cfg)
     windows = [_window(corner, side, height, width) for corner in corners]
-    delta = _redistribute(state.z - example.x, windows, bump * signs, cfg.eps)
+    delta = _redistribute(delta, windows, bump * signs, cfg.eps)
     delta = delta * (cfg.eps / jnp.maximum(slots.l2_norm(delta), 1e-12))
-    z = example.x + delta
-  return slots.settle(z, example.x, cfg.norm, cfg.eps)
+  return slots.add(example.x, slots.into_ball(delta, cfg.norm, cfg.eps))
 
 
 def _corner(draw, side, height: int, width: int) -> tuple:

@@ -1,0 +1,344 @@
+"""Training and inversion per second, beside a plain PyTorch loop.
+
+Ours is what a study runs: `train`'s compiled chunk of steps and `construct`'s
+compiled batch. The peer is `torch_recipe`: the same network with the same
+weights, the same batches of the same images held on the device, MadryLab's
+order of work, bf16 autocast and channels-last memory where asked. Neither
+augments. Both sides take turns.
+
+Operations are counted twice: from the network's shapes (a forward pass; an
+attack step costs two of them, an update three) and by XLA's cost analysis of
+the same pieces. The first count times the measured rate, over the measured
+rate of a matrix product in the same type, is the fraction of the machine used.
+
+Command, CPU: python -m benchmarks.train_throughput --model=small_resnet
+Command, GPU: python -m benchmarks.train_throughput --model=resnet18
+  --dtype=bfloat16 --batch=512 --steps=50 --compile_torch
+"""
+
+import os
+import sys
+from typing import Any, NamedTuple
+
+# PyTorch needs a part of the GPU's memory in the same process.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+
+from benchmarks import common
+from robust_features import (
+  attacks,
+  construct,
+  models,
+  recipes,
+  settings,
+  sharding,
+  train,
+)
+from robust_features.attacks import losses
+
+PIECES = ("standard", "adversarial", "inversion")
+
+_MODEL = flags.DEFINE_string(
+  "model", "resnet18", "A ResNet or CNN of `MODELS`."
+)
+_DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", ["float32", "bfloat16"], "What the network computes in."
+)
+_BATCH = flags.DEFINE_integer("batch", 128, "Images of a step.")
+_SIZE = flags.DEFINE_integer("size", 32, "Height and width of the images.")
+_STEPS = flags.DEFINE_integer("steps", 4, "Training steps of a timed call.")
+_ATTACK_STEPS = flags.DEFINE_integer("attack_steps", 7, "Of the adversary.")
+_INVERSION_STEPS = flags.DEFINE_integer("inversion_steps", 20, "Timed ones.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds.")
+_PIECES = flags.DEFINE_list("pieces", list(PIECES), "What to measure.")
+_PEER = flags.DEFINE_bool("peer", True, "Whether PyTorch runs beside us.")
+_THREADS = flags.DEFINE_integer("threads", os.cpu_count() or 1, "PyTorch's.")
+_CHANNELS_LAST = flags.DEFINE_bool("channels_last", True, "PyTorch's layout.")
+_COMPILE_TORCH = flags.DEFINE_bool("compile_torch", False, "torch.compile.")
+_WIDTH = flags.DEFINE_integer("width", 0, "Of the network; 0 is its own.")
+
+
+class Problem(NamedTuple):
+  """What both sides are given."""
+
+  model: Any
+  variables: Any
+  images: np.ndarray  # [N, H, W, C] uint8
+  labels: np.ndarray  # [N] int32
+  cfg: train.TrainConfig
+  adversarial: train.TrainConfig
+
+
+class Piece(NamedTuple):
+  """One side's work on a piece: a call, and how long it took to compile."""
+
+  run: Any
+  compile_seconds: float
+  compiled: Any
+
+
+def _recipe(adversary) -> train.TrainConfig:
+  section = recipes.train(
+    batch_size=_BATCH.value,
+    augment=recipes.no_augmentation(),
+    adversary=adversary,
+    schedule="constant",
+    learning_rate=0.01,
+  )
+  return settings.build(train.TrainConfig, section.to_dict(), "train")
+
+
+def make_problem() -> Problem:
+  """Returns random images, enough for one timed call, and fresh weights."""
+  fields = {"name": _MODEL.value, "width": _WIDTH.value, "dtype": _DTYPE.value}
+  model = models.make_model(models.ModelConfig(**fields))
+  shape = (_SIZE.value, _SIZE.value, 3)
+  generator = np.random.default_rng(0)
+  count = _BATCH.value * _STEPS.value
+  adversary = recipes.attack("l2", 0.5, 0.1, _ATTACK_STEPS.value)
+  return Problem(
+    model,
+    models.init_variables(model, jax.random.key(0), shape),
+    generator.integers(0, 256, (count, *shape), dtype=np.uint8),
+    generator.integers(0, 10, count).astype(np.int32),
+    _recipe(recipes.no_adversary()),
+    _recipe(adversary),
+  )
+
+
+def our_training(problem: Problem, cfg: train.TrainConfig) -> Piece:
+  """Returns `_STEPS` training steps as the driver runs them: in one call."""
+  shape, steps = problem.images.shape[1:], _STEPS.value
+  state = train.init_state(problem.model, cfg, steps, shape, jax.random.key(0))
+  state = sharding.replicate(state)
+  images, labels = sharding.replicate((problem.images, problem.labels))
+  order = sharding.replicate(jnp.arange(len(labels), dtype=jnp.int32))
+  key = jax.random.key(1)
+  kept = {"model": problem.model, "cfg": cfg, "steps_per_epoch": steps}
+  compiled, seconds = common.compile_seconds(
+    train._train_chunk, state, images, labels, order, key, steps, **kept
+  )
+
+  def run():
+    nonlocal state
+    state, sums = compiled(state, images, labels, order, key, steps)
+    return jax.block_until_ready(sums)
+
+  return Piece(run, seconds, compiled)
+
+
+def our_inversion(problem: Problem) -> Piece:
+  """Returns the construction of one batch of D_R, from other images."""
+  images, labels = sharding.replicate((problem.images, problem.labels))
+  attack = settings.build(
+    attacks.AttackConfig,
+    recipes.attack("l2", float("inf"), 0.1, _INVERSION_STEPS.value,
+                   keep_best=False).to_dict(),
+    "attack",
+  )  # fmt: skip
+  kept = {"kind": "robust", "init": "image", "fake_relu": True,
+          "pixels": "uint8", "num_classes": 10}  # fmt: skip
+  args = (problem.variables, images, labels, images,
+          jnp.arange(_BATCH.value), jax.random.key(0), attack)  # fmt: skip
+  compiled, seconds = common.compile_seconds(
+    construct._construct_batch, problem.model, *args, **kept
+  )
+  return Piece(
+    lambda: jax.block_until_ready(compiled(*args)), seconds, compiled
+  )
+
+
+def our_piece(problem: Problem, piece: str) -> Piece:
+  """Returns our side of a piece."""
+  if piece == "inversion":
+    return our_inversion(problem)
+  standard = piece == "standard"
+  return our_training(problem, problem.cfg if standard else problem.adversarial)
+
+
+class Peer:
+  """PyTorch's side: the same weights, images and batches."""
+
+  def __init__(self, problem: Problem):
+    import torch
+
+    from benchmarks import torch_recipe
+
+    self.torch, self.recipe, self.problem = torch, torch_recipe, problem
+    torch.set_num_threads(_THREADS.value)
+    torch.backends.cudnn.benchmark = True
+    self.device = "cuda" if torch.cuda.is_available() else "cpu"
+    self.layout = (
+      torch.channels_last if _CHANNELS_LAST.value else torch.contiguous_format
+    )
+    images = torch_recipe.to_tensor(problem.images / np.float32(255))
+    self.images = images.to(self.device).contiguous(memory_format=self.layout)
+    self.labels = torch.from_numpy(problem.labels).long().to(self.device)
+
+  def _twin(self):
+    problem, recipe = self.problem, self.recipe
+    twin = recipe.make_twin(
+      problem.model, problem.variables, problem.images.shape[1:], self.layout
+    )
+    return twin.to(self.device)
+
+  def _wait(self):
+    if self.device == "cuda":
+      self.torch.cuda.synchronize()
+
+  def piece(self, piece: str):
+    """Returns a call that does the same work as `our_piece`."""
+    if piece == "inversion":
+      return self._inversion()
+    adversary = None
+    if piece == "adversarial":
+      adversary = {"eps": 0.5, "step_size": 0.1}
+      adversary["num_steps"] = _ATTACK_STEPS.value
+    trainer = self.recipe.Trainer(
+      self._twin(), self.images, self.labels, learning_rate=0.01,
+      adversary=adversary, dtype=_DTYPE.value, compiled=_COMPILE_TORCH.value,
+    )  # fmt: skip
+    order = self.torch.arange(len(self.labels), device=self.device)
+
+    def run():
+      for indices in order.split(_BATCH.value):
+        trainer.step(indices)
+      self._wait()
+
+    return run
+
+  def _inversion(self):
+    twin = self._twin().requires_grad_(False)
+    represent = twin.represent
+    if _COMPILE_TORCH.value:
+      represent = self.torch.compile(represent)
+    x = self.images[: _BATCH.value]
+
+    def in_dtype(z):
+      with self.recipe.autocast(self.device, _DTYPE.value):
+        return represent(z).float()
+
+    def run():
+      self.recipe.invert(
+        in_dtype, x, x.roll(1, 0), step_size=0.1,
+        num_steps=_INVERSION_STEPS.value,
+      )  # fmt: skip
+      self._wait()
+
+    return run
+
+
+def passes(piece: str) -> float:
+  """Returns the forward passes' worth of work of one image of a timed call."""
+  steps = _ATTACK_STEPS.value
+  # Two a gradient in the image, three a gradient in the parameters, and one
+  # more to compare the attack's last iterate with its best.
+  return {
+    "standard": 3 * _STEPS.value,
+    "adversarial": (2 * steps + 1 + 3) * _STEPS.value,
+    "inversion": 2 * _INVERSION_STEPS.value,
+  }[piece]
+
+
+def image_steps(piece: str) -> tuple[int, str]:
+  """Returns what a timed call gets done, and its unit."""
+  if piece == "inversion":
+    return _BATCH.value * _INVERSION_STEPS.value, "image-steps/s"
+  return _BATCH.value * _STEPS.value, "images/s"
+
+
+def count_flops(problem: Problem) -> dict[str, float]:
+  """Returns the operations of one image's pieces, by shapes and by XLA."""
+  x = jnp.zeros((_BATCH.value, *problem.images.shape[1:]))
+  y = jnp.zeros(_BATCH.value, jnp.int32)
+  model, variables = problem.model, problem.variables
+
+  def forward(variables, x):
+    return model.apply(variables, x).logits
+
+  def image_gradient(variables, x):
+    def loss(x):
+      return losses.cross_entropy(forward(variables, x), y).sum()
+
+    return jax.grad(loss)(x)
+
+  def parameter_gradient(variables, x):
+    def loss(params):
+      outputs, _ = model.apply(
+        variables | {"params": params}, x,
+        bn_mode="train", mutable=["batch_stats"],
+      )  # fmt: skip
+      return losses.cross_entropy(outputs.logits, y).mean()
+
+    return jax.grad(loss)(variables["params"])
+
+  by_shapes = float(common.forward_flops(forward, variables, x))
+  found = {"forward, by shapes": by_shapes}
+  for name, fn in (("forward", forward), ("image gradient", image_gradient),
+                   ("parameter gradient", parameter_gradient)):  # fmt: skip
+    compiled = jax.jit(fn).lower(variables, x).compile()
+    found[f"{name}, by XLA"] = common.xla_flops(compiled)
+  return {name: value / _BATCH.value for name, value in found.items()}
+
+
+def measure(problem: Problem, piece: str, peer, flops: float, peak: float):
+  """Returns a piece's rows of the table."""
+  mine = our_piece(problem, piece)
+  contenders = {"ours": mine.run}
+  if peer is not None:
+    contenders["PyTorch"] = peer.piece(piece)
+  seconds = common.interleave(contenders, _REPEATS.value)
+  work, unit = image_steps(piece)
+  rows = []
+  for name, taken in seconds.items():
+    rate = common.median_rate(work, taken)
+    used = common.median_rate(flops * passes(piece) * _BATCH.value, taken)
+    is_ours = name == "ours"
+    rows.append(
+      [
+        f"{piece}, {name}",
+        f"{rate:.1f} {unit}",
+        f"{rate / _BATCH.value:.3g}",
+        f"{used / 1e9:.0f}",
+        f"{used / peak:.1%}",
+        "-" if is_ours else f"{common.ratio(seconds['ours'], taken):.2f}x",
+        f"{mine.compile_seconds:.1f} s" if is_ours else "-",
+        f"{common.temp_bytes(mine.compiled) / 2**20:.0f}" if is_ours else "-",
+      ]
+    )
+  return rows
+
+
+def main(argv: list[str]) -> None:
+  """Measures every piece and prints one table."""
+  unknown = sorted(set(_PIECES.value) - set(PIECES))
+  if len(argv) > 1 or unknown:
+    sys.exit(f"error: unknown argument or piece {(argv[1:] + unknown)[0]!r}")
+  logging.set_verbosity(logging.WARNING)
+  packages = ("torch",) if _PEER.value else ()
+  print("\n".join(common.machine(packages)))
+  problem = make_problem()
+  peak = common.matmul_rate(_DTYPE.value)
+  print(f"matrix product, {_DTYPE.value}: {peak / 1e9:.0f} GFLOP/s measured")
+  flops = count_flops(problem)
+  for name, value in flops.items():
+    print(f"operations an image, {name}: {value / 1e6:.2f} MFLOP")
+  peer = Peer(problem) if _PEER.value else None
+  rows = [["piece", "rate", "steps/s", "GFLOP/s", "of matrix product",
+           "ours is faster by", "compile", "temporaries MiB"]]  # fmt: skip
+  for piece in _PIECES.value:
+    rows += measure(problem, piece, peer, flops["forward, by shapes"], peak)
+  layout = "channels last" if _CHANNELS_LAST.value else "channels first"
+  compiled = ", torch.compile" if _COMPILE_TORCH.value else ""
+  print(
+    f"\n## {_MODEL.value}, batch {_BATCH.value}, {_DTYPE.value}; PyTorch:"
+    f" {layout}{compiled}\n\n{common.table(rows)}"
+  )
+
+
+if __name__ == "__main__":
+  app.run(main)
