@@ -50,14 +50,17 @@ def get_config(variant: str = ""):
   if variant == "cifar10_1":
     config.data.cifar10_1 = recipes.data("npz", name="cifar10.1_v6")
     for kind in ("rand", "det"):
-      row(f"on_d_{kind}_standard", f"on D_{kind}: CIFAR-10.1",
-          f"{kind}_cifar10_1", suffix="_cifar10_1", data="cifar10_1")  # fmt: skip
+      row(
+        f"on_d_{kind}_standard",
+        f"on D_{kind}: CIFAR-10.1",
+        f"{kind}_cifar10_1",
+        suffix="_cifar10_1",
+        data="cifar10_1",
+      )
     return config
   return recipes.variant(config, variant)
 
 
 def sweep():
   """Returns appendix C.2's grid for both models from the standard source."""
-  return recipes.grid("on_d_rand_standard") + recipes.grid(
-    "on_d_det_standard"
-  )
+  return recipes.grid("on_d_rand_standard") + recipes.grid("on_d_det_standard")

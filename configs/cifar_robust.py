@@ -54,6 +54,7 @@ def get_config(variant: str = ""):
   stages.step_sweep = recipes.step_sweep_stage(
     model, recipes.evaluation(eps=(0.25,)), STEPS, (1.0, 2.5, 10.0)
   )
+  stages.carlini_wagner = recipes.carlini_wagner_stage(model, evaluation)
   return recipes.variant(config, variant)
 
 

@@ -59,7 +59,7 @@ def get_config(variant: str = ""):
       "gap": {
         "variances": (25.0, 0.5),
         "eps_per_root_dim": (0.3, 1.0),
-        "dims": (2, 8) if smoke else (2, 6, 20, 64, 200),
+        "dims": (2, 8) if smoke else (2, 8, 32, 128),
         "num_samples": 100 if smoke else 1000,
       },
       # Section 2 on images; radii in pixel units of [0, 1].

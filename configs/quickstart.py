@@ -1,4 +1,4 @@
-"""The paper's whole pattern in minutes on a laptop, on data whose truth is known.
+"""The paper's whole pattern in minutes, on data whose truth is known.
 
 A procedural image set is planted with two features: a large shape, robust but
 right only 85% of the time, and a faint texture, always right but smaller than

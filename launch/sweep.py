@@ -16,6 +16,7 @@ Written into the sweep's workdir (runs/<config's name>_sweep by default):
   sweep.md    the same as tables
 """
 
+import argparse
 import hashlib
 import importlib.util
 import json
@@ -26,17 +27,6 @@ import statistics
 import subprocess
 import sys
 from typing import Any, NamedTuple
-
-from absl import app, flags
-
-_CONFIG = flags.DEFINE_string(
-  "config", None, "Config file with a `sweep()`, `:variant` allowed.",
-  required=True,
-)  # fmt: skip
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Parent of the runs' folders; default runs/<name>_sweep."
-)
-_RUN = flags.DEFINE_bool("run", False, "Run the commands, one after another.")
 
 Changes = dict[str, Any]
 _FIELD = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -91,6 +81,10 @@ def load_sweep(config: str) -> list[Changes]:
   return found
 
 
+def _last(field: str) -> str:
+  return field.rpartition(".")[2]
+
+
 def _text(value: Any) -> str:
   """Returns a value as a command line takes it."""
   return value if isinstance(value, str) else repr(value)
@@ -99,22 +93,26 @@ def _text(value: Any) -> str:
 def run_name(changes: Changes) -> str:
   """Returns the folder's name, a function of the changes alone.
 
-  Fields that end alike and have one value are named once; what is too long
-  for a folder is cut and told apart by a checksum.
+  First the stages that are changed, then the last part of every field; where
+  two fields end alike but differ in value, they are spelled out. A name too
+  long for a folder is cut and told apart by a checksum.
   """
   values: dict[str, set[str]] = {}
   for field, value in changes.items():
-    values.setdefault(field.rpartition(".")[2], set()).add(_text(value))
-  parts: dict[str, str] = {}
+    values.setdefault(_last(field), set()).add(_text(value))
+  parts: dict[str, None] = {}  # A set that keeps its order.
+  for field in changes:
+    if field.startswith("stages."):
+      parts[field.split(".")[1]] = None
   for field, value in changes.items():
-    last = field.rpartition(".")[2]
-    parts[last if len(values[last]) == 1 else field] = _text(value)
-  name = ",".join(f"{field}={value}" for field, value in parts.items())
-  name = re.sub(r"[^\w.,=+-]", "_", name) or "default"
-  if len(name) <= 100:
+    last = _last(field)
+    name = last if len(values[last]) == 1 else field
+    parts[f"{name}={_text(value)}"] = None
+  name = re.sub(r"[^\w.,=+-]", "_", ",".join(parts)) or "default"
+  if len(name) <= 150:
     return name
   whole = hashlib.sha256(repr(sorted(changes.items())).encode()).hexdigest()
-  return f"{name[:90]}-{whole[:8]}"
+  return f"{name[:140]}-{whole[:8]}"
 
 
 def make_runs(
@@ -161,7 +159,7 @@ def run_all(runs: list[Run]) -> list[Run]:
 
 
 def _is_seed(field: str) -> bool:
-  return field.rpartition(".")[2] == "seed"
+  return _last(field) == "seed"
 
 
 def _summary(values: list[float]) -> dict[str, float]:
@@ -304,23 +302,39 @@ def _aligned(rows: list[list[str]]) -> str:
   return "\n".join(lines)
 
 
-def main(argv: list[str]) -> None:
+def parse(argv: list[str] | None) -> argparse.Namespace:
+  """Returns the command line's flags."""
+  parser = argparse.ArgumentParser(
+    description="Runs a study many times over.", allow_abbrev=False
+  )
+  parser.add_argument(
+    "--config", required=True, help="file with a sweep(); :variant allowed"
+  )
+  parser.add_argument(
+    "--workdir", help="parent of the runs' folders; default runs/<name>_sweep"
+  )
+  parser.add_argument(
+    "--run", action="store_true", help="run the commands one after another"
+  )
+  return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
   """Prints or runs the sweep."""
+  args = parse(argv)
+  stem = pathlib.Path(args.config.partition(":")[0]).stem
+  workdir = pathlib.Path(args.workdir or f"runs/{stem}_sweep")
+  python = sys.executable if args.run else "python"
   try:
-    if len(argv) > 1:
-      raise ValueError(f"unknown argument {argv[1]!r}")
-    stem = pathlib.Path(_CONFIG.value.partition(":")[0]).stem
-    workdir = pathlib.Path(_WORKDIR.value or f"runs/{stem}_sweep")
-    python = sys.executable if _RUN.value else "python"
-    sweep = load_sweep(_CONFIG.value)
-    runs = make_runs(_CONFIG.value, workdir, sweep, python)
+    sweep = load_sweep(args.config)
+    runs = make_runs(args.config, workdir, sweep, python)
   except ValueError as error:
     sys.exit(f"error: {error}")
-  if not _RUN.value:
+  if not args.run:
     print("\n".join(shlex.join(run.command) for run in runs))
     return
   failed = run_all(runs)
-  summary = collect(_CONFIG.value, runs)
+  summary = collect(args.config, runs)
   workdir.mkdir(parents=True, exist_ok=True)
   text = markdown(summary)
   (workdir / "sweep.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -331,4 +345,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  main()

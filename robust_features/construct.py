@@ -79,9 +79,13 @@ class ConstructConfig:
         )
     for name in ("batch_size", "shard_size"):
       if getattr(self, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        raise ValueError(
+          f"{name} must be at least 1, got {getattr(self, name)}"
+        )
     if KINDS[self.kind][0] == "target" and self.init != "self":
-      raise ValueError(f"init must be 'self' for {self.kind!r}, got {self.init!r}")
+      raise ValueError(
+        f"init must be 'self' for {self.kind!r}, got {self.init!r}"
+      )
 
 
 def _row_norm(x: jax.Array) -> jax.Array:
@@ -143,7 +147,9 @@ def starting_points(init: str, x, pool, start_keys, noise_keys):
   if init == "self":
     return x
   if init == "noise":
-    noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(noise_keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(
+      noise_keys
+    )
     return jnp.clip(0.5 + noise / 20.0, 0.0, 1.0)
   draw = functools.partial(
     jax.random.randint, shape=(), minval=0, maxval=pool.shape[0]
@@ -153,7 +159,14 @@ def starting_points(init: str, x, pool, start_keys, noise_keys):
 
 @functools.partial(
   jax.jit,
-  static_argnames=("model", "kind", "init", "fake_relu", "pixels", "num_classes"),
+  static_argnames=(
+    "model",
+    "kind",
+    "init",
+    "fake_relu",
+    "pixels",
+    "num_classes",
+  ),
 )
 def _construct_batch(
   model, variables, images, labels, pool, indices, key, attack, *,
@@ -163,9 +176,7 @@ def _construct_batch(
   indices = sharding.split_batch(indices)
   x, y = ds.to_float(images[indices]), labels[indices]
   keys = attacks.example_keys(key, indices)
-  streams = [
-    jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(4)
-  ]
+  streams = [jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(4)]
   label = new_labels(kind, y, streams[_TARGET], num_classes)
   x_init = starting_points(init, x, pool, streams[_START], streams[_NOISE])
   if KINDS[kind][0] == "representation":
@@ -244,7 +255,9 @@ def construct(
   )  # fmt: skip
   with progress(dataset.num_examples, name, unit="image") as bar:
     for number, start in enumerate(bounds):
-      indices = np.arange(start, min(start + cfg.shard_size, dataset.num_examples))
+      indices = np.arange(
+        start, min(start + cfg.shard_size, dataset.num_examples)
+      )
       if not writer.has(number):
         watch = Stopwatch()
         arrays, stats = _shard(run, indices, batch_size, bar)

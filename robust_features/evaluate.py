@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_features import attacks, preemption, sharding
-from robust_features.attacks import losses
+from robust_features.attacks import carlini_wagner, losses
+from robust_features.attacks.pgd import ObjectiveFn
 from robust_features.data import dataset as ds
 from robust_features.logs import progress
 
@@ -54,13 +55,17 @@ class EvaluateConfig:
 
   def __post_init__(self):
     if self.loss not in LOSSES:
-      raise ValueError(f"loss must be one of {tuple(LOSSES)}, got {self.loss!r}")
+      raise ValueError(
+        f"loss must be one of {tuple(LOSSES)}, got {self.loss!r}"
+      )
     if self.bn_mode not in ("running", "batch"):
       raise ValueError(
         f"bn_mode must be 'running' or 'batch', got {self.bn_mode!r}"
       )
     if self.batch_size < 1:
-      raise ValueError(f"batch_size must be at least 1, got {self.batch_size!r}")
+      raise ValueError(
+        f"batch_size must be at least 1, got {self.batch_size!r}"
+      )
     if not self.step_ratio >= 0:
       raise ValueError(f"step_ratio must be >= 0, got {self.step_ratio!r}")
     for eps in self.eps:
@@ -117,7 +122,9 @@ def _logits(model, variables, images, indices, bn_mode):
   return apply(model, variables, x, bn_mode).logits
 
 
-def apply(model: nn.Module, variables, x, bn_mode: str = "running", **kwargs):
+def apply(
+  model: nn.Module, variables, x, bn_mode: str = "running", **kwargs
+) -> Any:
   """Returns the model's `Outputs` and never changes its statistics."""
   if bn_mode == "running":
     return model.apply(variables, x, bn_mode=bn_mode, **kwargs)
@@ -170,7 +177,7 @@ def accuracy(model, variables, dataset: ds.Dataset, batch_size: int) -> float:
 
 def classification_objective(
   logits_fn: Callable[[jax.Array], jax.Array], y: jax.Array, loss: str
-) -> attacks.pgd.ObjectiveFn:
+) -> ObjectiveFn:
   """Returns an objective that climbs a loss and keeps the largest margin.
 
   A larger loss need not mean another class; a margin above zero does.
@@ -327,9 +334,49 @@ def step_sweep(
       tried[ratio] = found.robust_accuracy[cfg.eps[0]]
     best = min(tried, key=lambda ratio: tried[ratio])
     rows.append(
-      {"num_steps": num_steps, "robust_accuracy": tried[best], "step_ratio": best}
+      {
+        "num_steps": num_steps,
+        "robust_accuracy": tried[best],
+        "step_ratio": best,
+      }
     )
   return rows
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _nearest(model, variables, images, labels, indices, cfg):
+  x = ds.to_float(sharding.split_batch(images[indices]))
+
+  def logits_fn(z):
+    return apply(model, variables, z).logits
+
+  y = labels[indices]
+  return carlini_wagner.minimize_distance(logits_fn, x, y, cfg).distance
+
+
+def nearest_errors(
+  model: nn.Module,
+  variables: Any,
+  dataset: ds.Dataset,
+  cfg: attacks.CarliniWagnerConfig,
+  batch_size: int,
+) -> np.ndarray:
+  """Returns the l2 distance `[N]` of the nearest error that CW-l2 finds.
+
+  Robust accuracy at eps is the fraction above eps.
+
+  Reference: arXiv:1608.04644, section VI.A.
+  """
+  images, labels = sharding.replicate((dataset.images, dataset.labels))
+  batch_size = even_batch(batch_size, dataset.num_examples)
+  found = []
+  with progress(dataset.num_examples, "CW-l2", unit="image") as bar:
+    for part, count in batches(np.arange(dataset.num_examples), batch_size):
+      preemption.check()
+      distance = _nearest(model, variables, images, labels, part, cfg)
+      found.append(np.asarray(distance)[:count])
+      bar.update(count)
+  return np.concatenate(found)
 
 
 def cue_shares(

@@ -4,6 +4,7 @@ import io
 import pathlib
 from typing import Any
 
+import cycler
 import matplotlib
 import matplotlib.figure
 import numpy as np
@@ -18,7 +19,7 @@ matplotlib.rcParams.update(
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler.cycler(color=COLOURS),
     "legend.frameon": False,
     "svg.hashsalt": "robust_features",
   }

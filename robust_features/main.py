@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
     _fail(ValueError(f"unknown argument {argv[1]!r}"))
   logging.set_verbosity(logging.WARNING)
   config = _CONFIG.value
-  name = pathlib.Path(flags.FLAGS["config"].config_filename).stem
+  name = config.name
   workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
   _use_cache(_CACHE.value)
   preemption.install()

@@ -17,7 +17,7 @@ CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
 
 
-def _section(defaults: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
+def _section(defaults: dict[str, Any], changes: dict[str, Any]) -> Any:
   """Returns the defaults with changes, which must name existing fields."""
   section = ConfigDict(defaults)
   for name, value in changes.items():
@@ -32,7 +32,7 @@ def _own(value: Any) -> Any:
   return ConfigDict(value.to_dict()) if isinstance(value, ConfigDict) else value
 
 
-def study(name: str, *, seed: int = 0) -> ConfigDict:
+def study(name: str, *, seed: int = 0) -> Any:
   """Returns an empty study: data, models, stages and table to be filled."""
   return ConfigDict(
     {
@@ -48,7 +48,7 @@ def study(name: str, *, seed: int = 0) -> ConfigDict:
   )
 
 
-def data(source: str, **changes: Any) -> ConfigDict:
+def data(source: str, **changes: Any) -> Any:
   """Returns a data source."""
   return _section(
     {
@@ -65,12 +65,12 @@ def data(source: str, **changes: Any) -> ConfigDict:
   )
 
 
-def cifar10(**changes: Any) -> ConfigDict:
+def cifar10(**changes: Any) -> Any:
   """Returns CIFAR-10 from tfds, 1,000 training images held out."""
   return data("tfds", **{"name": "cifar10", "num_validation": 1000} | changes)
 
 
-def model(name: str, **changes: Any) -> ConfigDict:
+def model(name: str, **changes: Any) -> Any:
   """Returns an architecture; width 0 is its own."""
   return _section(
     {
@@ -86,7 +86,7 @@ def model(name: str, **changes: Any) -> ConfigDict:
 
 
 def attack(norm: str, eps: float, step_size: float, num_steps: int,
-           **changes: Any) -> ConfigDict:  # fmt: skip
+           **changes: Any) -> Any:  # fmt: skip
   """Returns an attack from the image itself that keeps the best iterate."""
   return _section(
     {
@@ -102,27 +102,27 @@ def attack(norm: str, eps: float, step_size: float, num_steps: int,
   )
 
 
-def no_adversary() -> ConfigDict:
+def no_adversary() -> Any:
   """Returns the adversary of standard training."""
   return attack("l2", 0.0, 0.0, 0)
 
 
-def adversary(eps: float = 0.5) -> ConfigDict:
+def adversary(eps: float = 0.5) -> Any:
   """Returns appendix C.3's: 7 normalised l2 steps of eps/5 from the image."""
   return attack("l2", eps, eps / 5, 7)
 
 
-def augmentation() -> ConfigDict:
+def augmentation() -> Any:
   """Returns the library's CIFAR augmentation that the paper's code used."""
   return ConfigDict({"pad": 4, "flip": True, "jitter": 0.25, "rotate": 2.0})
 
 
-def no_augmentation() -> ConfigDict:
+def no_augmentation() -> Any:
   """Returns none."""
   return ConfigDict({"pad": 0, "flip": False, "jitter": 0.0, "rotate": 0.0})
 
 
-def train(**changes: Any) -> ConfigDict:
+def train(**changes: Any) -> Any:
   """Returns the paper's recipe on CIFAR-10: drops at epochs 50 and 100."""
   return _section(
     {
@@ -145,8 +145,8 @@ def train(**changes: Any) -> ConfigDict:
   )
 
 
-def train_stage(architecture: str, data: str, recipe: ConfigDict,
-                validation: str = "D") -> ConfigDict:  # fmt: skip
+def train_stage(architecture: str, data: str, recipe: Any,
+                validation: str = "D") -> Any:  # fmt: skip
   """Returns a stage that trains `models.<architecture>` on `data`."""
   return ConfigDict(
     {
@@ -159,7 +159,7 @@ def train_stage(architecture: str, data: str, recipe: ConfigDict,
   )
 
 
-def make_inversion(kind: str, **changes: Any) -> ConfigDict:
+def make_inversion(kind: str, **changes: Any) -> Any:
   """Returns D_R's or D_NR's construction: table 5, 1,000 steps of 0.1."""
   return _section(
     {
@@ -175,7 +175,7 @@ def make_inversion(kind: str, **changes: Any) -> ConfigDict:
   )
 
 
-def make_targeted(kind: str, **changes: Any) -> ConfigDict:
+def make_targeted(kind: str, **changes: Any) -> Any:
   """Returns D_rand's or D_det's construction: table 6, 100 steps in 0.5."""
   return _section(
     {
@@ -191,8 +191,8 @@ def make_targeted(kind: str, **changes: Any) -> ConfigDict:
   )
 
 
-def construct_stage(source: str, recipe: ConfigDict, data: str = "D",
-                    split: str = "train") -> ConfigDict:  # fmt: skip
+def construct_stage(source: str, recipe: Any, data: str = "D",
+                    split: str = "train") -> Any:  # fmt: skip
   """Returns a stage that makes a data set with a trained stage's model."""
   return ConfigDict(
     {
@@ -205,7 +205,7 @@ def construct_stage(source: str, recipe: ConfigDict, data: str = "D",
   )
 
 
-def evaluation(**changes: Any) -> ConfigDict:
+def evaluation(**changes: Any) -> Any:
   """Returns the paper's radii under PGD-100 in steps of 2.5 eps / 100."""
   return _section(
     {
@@ -222,8 +222,8 @@ def evaluation(**changes: Any) -> ConfigDict:
   )
 
 
-def evaluate_stage(model: str, title: str, settings: ConfigDict,
-                   **changes: Any) -> ConfigDict:  # fmt: skip
+def evaluate_stage(model: str, title: str, settings: Any,
+                   **changes: Any) -> Any:  # fmt: skip
   """Returns a row of the table: a trained stage's model on a test set.
 
   Args:
@@ -249,8 +249,8 @@ def evaluate_stage(model: str, title: str, settings: ConfigDict,
   )
 
 
-def step_sweep_stage(model: str, settings: ConfigDict, steps: tuple[int, ...],
-                     step_ratios: tuple[float, ...]) -> ConfigDict:  # fmt: skip
+def step_sweep_stage(model: str, settings: Any, steps: tuple[int, ...],
+                     step_ratios: tuple[float, ...]) -> Any:  # fmt: skip
   """Returns figure 8: robust accuracy against the attack's steps."""
   return ConfigDict(
     {
@@ -267,7 +267,28 @@ def step_sweep_stage(model: str, settings: ConfigDict, steps: tuple[int, ...],
   )
 
 
-def add_row(config: ConfigDict, model: str, title: str, settings: ConfigDict,
+def carlini_wagner_stage(model: str, settings: Any) -> Any:
+  """Returns appendix D.2's CW-l2 attack of 1,000 steps on the test set."""
+  return ConfigDict(
+    {
+      "kind": "carlini_wagner",
+      "model": model,
+      "which": "last",
+      "data": "D",
+      "split": "test",
+      "label_shift": 0,
+      "evaluate": _own(settings),
+      "attack": {
+        "num_steps": 1000,
+        "num_searches": 9,
+        "learning_rate": 0.01,
+        "initial_c": 0.01,
+      },
+    }
+  )
+
+
+def add_row(config: Any, model: str, title: str, settings: Any,
             suffix: str = "", **changes: Any) -> None:  # fmt: skip
   """Adds an evaluation of a trained stage, and its row of the table.
 
@@ -284,25 +305,25 @@ def add_row(config: ConfigDict, model: str, title: str, settings: ConfigDict,
   config.table = (*config.table, name)
 
 
-def add_data_set(config: ConfigDict, name: str, source: str,
-                 construct: ConfigDict, recipe: ConfigDict) -> None:  # fmt: skip
+def add_data_set(config: Any, name: str, source: str,
+                 construct: Any, recipe: Any) -> None:  # fmt: skip
   """Adds a constructed data set and a training run on it, `on_<name>`."""
   config.stages[name] = construct_stage(source, construct)
   config.stages[f"on_{name}"] = train_stage("main", name, recipe)
 
 
 def paper_study(
-  config: ConfigDict,
+  config: Any,
   *,
-  standard: ConfigDict,
-  robust: ConfigDict,
-  on_robust: ConfigDict,
-  on_nonrobust: ConfigDict,
-  on_rand: ConfigDict,
-  on_det: ConfigDict,
+  standard: Any,
+  robust: Any,
+  on_robust: Any,
+  on_nonrobust: Any,
+  on_rand: Any,
+  on_det: Any,
   inversion: dict[str, Any],
   targeted: dict[str, Any],
-  evaluation: ConfigDict,
+  evaluation: Any,
 ) -> None:
   """Adds section 3 whole: D_R, D_NR, D_rand, D_det from both sources.
 
@@ -368,7 +389,7 @@ def grid(stage: str) -> list[dict[str, Any]]:
   ]
 
 
-def variant(config: ConfigDict, name: str) -> ConfigDict:
+def variant(config: Any, name: str) -> Any:
   """Returns the study as a config's variant: "" as it is, "smoke" tiny.
 
   Raises:
@@ -381,7 +402,7 @@ def variant(config: ConfigDict, name: str) -> ConfigDict:
   return config
 
 
-def _shrink(config: ConfigDict) -> None:
+def _shrink(config: Any) -> None:
   """Makes a study a matter of seconds: a few images, an epoch, two steps."""
   for source in config.data.values():
     source.num_train, source.num_test, source.num_validation = 64, 32, 16
@@ -396,6 +417,8 @@ def _shrink(config: ConfigDict) -> None:
       stage.construct.attack.num_steps = 2
       stage.construct.batch_size = 16
       stage.construct.shard_size = 32
+    if stage.kind == "carlini_wagner":
+      stage.attack.num_steps = stage.attack.num_searches = 2
     if "steps" in stage:
       stage.steps = stage.steps[:1] + (2,)
     if "evaluate" in stage:

@@ -113,10 +113,22 @@ def markdown(results: dict[str, Any]) -> str:
     lines += ["", f"## {name}: {sweep['norm']}, eps={sweep['eps']}", ""]
     rows = [["steps", "robust accuracy", "step (eps / steps)"]]
     rows += [
-      [str(r["num_steps"]), _percent(r["robust_accuracy"]), f"{r['step_ratio']:g}"]
+      [
+        str(r["num_steps"]),
+        _percent(r["robust_accuracy"]),
+        f"{r['step_ratio']:g}",
+      ]
       for r in sweep["rows"]
     ]
     lines.append(_aligned(rows))
+  for name, found in results["carlini_wagner"].items():
+    lines += ["", f"## {name}: Carlini and Wagner's l2 attack", ""]
+    lines += [
+      f"- eps={eps}: {_percent(value)}% robust"
+      for eps, value in found["robust_accuracy"].items()
+    ]
+    lines += [f"- median distance of the errors found: "
+              f"{found['median_distance']}", f"- {found['attack']}"]  # fmt: skip
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += ["", "## Made with", "", f"- commit `{results['commit']}`"]
   lines += [f"- {results['devices']}", f"- {versions}", ""]
@@ -167,7 +179,8 @@ def _figures(results: dict[str, Any], workdir: pathlib.Path):
     for name, sweep in results["step_sweeps"].items()
   ]
   pictures = [
-    (name, workdir / name / "data" / "grid.png") for name in results["data_sets"]
+    (name, workdir / name / "data" / "grid.png")
+    for name in results["data_sets"]
   ]
   if pictures:
     drawn.append(_data_set_grids(pictures, folder))

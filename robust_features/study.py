@@ -21,9 +21,10 @@ from importlib import metadata
 from typing import Any
 
 import jax
-import ml_collections
+import numpy as np
 
 from robust_features import (
+  attacks,
   checkpoint,
   construct,
   evaluate,
@@ -48,7 +49,7 @@ class Study:
     workdir: Everything is written below it.
   """
 
-  def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
+  def __init__(self, config: Any, workdir: pathlib.Path):
     self.config = config
     self.workdir = workdir
     self.run_config = settings.build(train.RunConfig, config.run, "run")
@@ -59,7 +60,7 @@ class Study:
 
   # The graph.
 
-  def _stage(self, name: str, wanted_by: str = "") -> ml_collections.ConfigDict:
+  def _stage(self, name: str, wanted_by: str = "") -> Any:
     if name not in self.config.stages:
       where = f" (wanted by stages.{wanted_by})" if wanted_by else ""
       raise ValueError(
@@ -93,7 +94,7 @@ class Study:
     """Returns every config field that a stage's result depends on, flat."""
     stage = self._stage(name)
     own = {k: v for k, v in stage.items() if k not in _NOT_RESULTS}
-    flat = {"seed": self.config.seed, "jax_x64": jax.config.jax_enable_x64}
+    flat = {"seed": self.config.seed}
     flat |= settings.flatten(own, f"stages.{name}")
     for section, field in (("data", "data"), ("data", "validation"),
                            ("models", "architecture")):  # fmt: skip
@@ -215,7 +216,6 @@ class Study:
       )
     return found
 
-
   # Results.
 
   def results(self) -> dict[str, Any]:
@@ -231,6 +231,7 @@ class Study:
       "models": {n: self._done[n] for n in kinds["train"]},
       "data_sets": {n: self._done[n] for n in kinds["construct"]},
       "step_sweeps": {n: self._done[n] for n in kinds["step_sweep"]},
+      "carlini_wagner": {n: self._done[n] for n in kinds["carlini_wagner"]},
     }
 
   def _row(self, name: str) -> dict[str, Any]:
@@ -362,11 +363,36 @@ def _step_sweep(study: Study, name: str, directory: pathlib.Path):
   }
 
 
+def _carlini_wagner(study: Study, name: str, directory: pathlib.Path):
+  del directory
+  start = time.monotonic()
+  stage = study.config.stages[name]
+  model, variables, data, cfg = _evaluated(study, name)
+  attack = settings.build(
+    attacks.CarliniWagnerConfig, stage.attack, f"stages.{name}.attack"
+  )
+  distances = evaluate.nearest_errors(
+    model, variables, data, attack, cfg.batch_size
+  )
+  finite = distances[np.isfinite(distances) & (distances > 0)]
+  return {
+    "accuracy": float((distances > 0).mean()),
+    "robust_accuracy": {
+      str(eps): float((distances > eps).mean()) for eps in cfg.eps
+    },
+    "median_distance": float(np.median(finite)) if finite.size else None,
+    "attack": {"name": "carlini_wagner_l2", **dataclasses.asdict(attack)},
+    "num_examples": data.num_examples,
+    "seconds": time.monotonic() - start,
+  }
+
+
 KINDS: dict[str, Callable[[Study, str, pathlib.Path], dict[str, Any]]] = {
   "train": _train,
   "construct": _construct,
   "evaluate": _evaluate,
   "step_sweep": _step_sweep,
+  "carlini_wagner": _carlini_wagner,
 }
 
 
@@ -376,10 +402,14 @@ _SECTIONS = {
   "construct": (("construct", construct.ConstructConfig),),
   "evaluate": (("evaluate", evaluate.EvaluateConfig),),
   "step_sweep": (("evaluate", evaluate.EvaluateConfig),),
+  "carlini_wagner": (
+    ("evaluate", evaluate.EvaluateConfig),
+    ("attack", attacks.CarliniWagnerConfig),
+  ),
 }
 
 
-def _validate(config: ml_collections.ConfigDict) -> None:
+def _validate(config: Any) -> None:
   """Builds every section once, so that a slip is found before any work."""
   for name, section in config.data.items():
     settings.build(sources.DataConfig, section, f"data.{name}")
@@ -395,7 +425,7 @@ def _validate(config: ml_collections.ConfigDict) -> None:
       raise ValueError(f"table names {name!r}, which is no evaluate stage")
 
 
-def _check_names(config: ml_collections.ConfigDict, name: str, stage) -> None:
+def _check_names(config: Any, name: str, stage) -> None:
   """Raises where a stage names what is not there, or not of that kind."""
   kinds = {n: s.kind for n, s in config.stages.items()}
   trained = [n for n, kind in kinds.items() if kind == "train"]
@@ -440,7 +470,7 @@ def _check_radii(study: "Study") -> None:
         evaluate.check_radius(where, eps, section.norm, shape)
 
 
-def _claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def _claim(config: Any, workdir: pathlib.Path) -> None:
   """Marks the workdir as this study's.
 
   Raises:
@@ -478,7 +508,7 @@ def provenance() -> dict[str, Any]:
   }
 
 
-def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict:
+def run(config: Any, workdir: str | pathlib.Path) -> dict:
   """Runs every stage that is missing; writes and returns the results.
 
   Args:

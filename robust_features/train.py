@@ -26,7 +26,7 @@ from robust_features.attacks import losses
 from robust_features.checkpoint import Checkpoints, digest
 from robust_features.data import augment
 from robust_features.data import dataset as ds
-from robust_features.logs import Logger, Stopwatch, describe, progress
+from robust_features.logs import Logger, Stopwatch, describe, grid, progress
 from robust_features.models import init_variables
 
 SCHEDULES = ("constant", "step", "cosine", "linear")
@@ -84,7 +84,9 @@ class TrainConfig:
     for name in ("num_epochs", "batch_size", "eval_every_epochs",
                  "drop_every_epochs"):  # fmt: skip
       if getattr(self, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        raise ValueError(
+          f"{name} must be at least 1, got {getattr(self, name)}"
+        )
     for name in ("learning_rate", "momentum", "weight_decay", "drop_factor",
                  "warmup_epochs", "eps_ramp_epochs"):  # fmt: skip
       value = getattr(self, name)
@@ -106,7 +108,9 @@ class RunConfig:
 
   def __post_init__(self):
     if self.chunk_steps < 1:
-      raise ValueError(f"chunk_steps must be at least 1, got {self.chunk_steps}")
+      raise ValueError(
+        f"chunk_steps must be at least 1, got {self.chunk_steps}"
+      )
 
 
 class Sums(NamedTuple):
@@ -202,7 +206,11 @@ def init_state(
   key: jax.Array,
 ) -> TrainState:
   """Returns the state before the first step."""
-  variables = init_variables(model, key, image_shape)
+  # Weak types would make the second and third chunk compile anew.
+  variables = jax.tree.map(
+    lambda leaf: jnp.asarray(leaf, leaf.dtype),
+    init_variables(model, key, image_shape),
+  )
   opt_state = make_optimizer(cfg, steps_per_epoch).init(variables["params"])
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -306,9 +314,9 @@ def _train_chunk(
     indices = jax.lax.dynamic_slice(order, (start,), (cfg.batch_size,))
     indices = sharding.split_batch(indices)
     step_key = jax.random.fold_in(key, state.step)
-    augment_keys, attack_keys = jax.vmap(jax.random.split, out_axes=1)(
-      attacks.example_keys(step_key, indices)
-    )
+    augment_keys, attack_keys = jax.vmap(
+      lambda key: tuple(jax.random.split(key))
+    )(attacks.example_keys(step_key, indices))
     x = ds.to_float(images[indices])
     x = augment.augment(x, augment_keys, cfg.augment)
     adversary = None
@@ -365,6 +373,7 @@ def train(
     )
     logger = Logger(workdir, int(driver.state.step))
     total = cfg.num_epochs * driver.steps_per_epoch
+    logger.images(0, "train/images", grid([train_set.images[:10]]))
     with progress(total, name, int(driver.state.step), "step") as bar:
       try:
         while int(driver.state.step) < total:
@@ -393,7 +402,9 @@ def load(
   """Returns the variables of a finished run, "last" or "best"."""
   steps_per_epoch = train_set_size // cfg.batch_size
   like = jax.eval_shape(
-    lambda key: _saved(init_state(model, cfg, steps_per_epoch, image_shape, key)),
+    lambda key: _saved(
+      init_state(model, cfg, steps_per_epoch, image_shape, key)
+    ),
     jax.random.key(0),
   )
   directory = pathlib.Path(workdir) / "checkpoints"

@@ -98,7 +98,9 @@ class DigestTest(absltest.TestCase):
     ]
     digests = [checkpoint.digest(tree) for tree in (base, *others)]
     self.assertLen(set(digests), 6)
-    self.assertEqual(digests[0], checkpoint.digest(dict(reversed(base.items()))))
+    self.assertEqual(
+      digests[0], checkpoint.digest(dict(reversed(base.items())))
+    )
     on_device = jax.tree.map(jnp.asarray, base)
     self.assertEqual(digests[0], checkpoint.digest(on_device))
 

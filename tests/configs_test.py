@@ -28,7 +28,9 @@ def module(name):
 
 
 def studies():
-  return [name for name in NAMES if module(name).get_config().experiment == "study"]
+  return [
+    name for name in NAMES if module(name).get_config().experiment == "study"
+  ]
 
 
 def sections(node, path=""):
@@ -91,7 +93,9 @@ class ConfigsTest(parameterized.TestCase):
 
   def test_golden(self):
     found = f"{module('quickstart').get_config()}\n"
-    self.assertEqual(found, GOLDEN.read_text(), "renew it: see this file's head")
+    self.assertEqual(
+      found, GOLDEN.read_text(), "renew it: see this file's head"
+    )
 
 
 class RecipesTest(absltest.TestCase):

@@ -110,7 +110,9 @@ class ObjectiveTest(parameterized.TestCase):
     source = linear()
     x = toys.dataset(4, dtype=np.float32).images
     z = toys.dataset(4, seed=1, dtype=np.float32).images
-    objective = construct.representation_objective(*source, jnp.asarray(x), False)
+    objective = construct.representation_objective(
+      *source, jnp.asarray(x), False
+    )
     size = np.linalg.norm(x.astype(np.float64).reshape(4, -1), axis=1)
     np.testing.assert_allclose(
       objective(jnp.asarray(z)), -distances(z, x) / size, rtol=1e-5
@@ -185,9 +187,7 @@ class StartTest(parameterized.TestCase):
 
 
 class InversionTest(parameterized.TestCase):
-  @parameterized.product(
-    kind=("robust", "nonrobust"), init=("image", "noise")
-  )
+  @parameterized.product(kind=("robust", "nonrobust"), init=("image", "noise"))
   def test_of_a_linear_model_gives_the_image_back(self, kind, init):
     """Its representation is the image, so the climb ends within a step."""
     data = toys.dataset(24)
@@ -366,7 +366,9 @@ class RecordTest(parameterized.TestCase):
     manifest, found, folder = run(
       self, config("robust", fake_relu=True), linear(), origin=origin
     )
-    self.assertEqual(manifest, json.loads((folder / "manifest.json").read_text()))
+    self.assertEqual(
+      manifest, json.loads((folder / "manifest.json").read_text())
+    )
     self.assertEqual(manifest["origin"], origin)
     self.assertEqual(manifest["num_examples"], 24)
     self.assertEqual(manifest["pixels"], "uint8")
@@ -397,7 +399,9 @@ class RecordTest(parameterized.TestCase):
   def test_a_radius_in_units_of_255(self):
     attack = AttackConfig("linf", 8.0, 1.0, 1)
     folder = toys.folder(self)
-    with self.assertRaisesRegex(ValueError, r"attack.eps is 8, .*write 8/255\?"):
+    with self.assertRaisesRegex(
+      ValueError, r"attack.eps is 8, .*write 8/255\?"
+    ):
       run(self, config("rand", attack=attack), linear(), folder=folder)
     self.assertEmpty(list(folder.iterdir()))
 

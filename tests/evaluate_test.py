@@ -94,9 +94,7 @@ class ClosedFormTest(parameterized.TestCase):
     shape, texture = rng.integers(4, size=(2, 30))
     images = np.zeros((30, 2, 2, 1), np.float32)
     images.reshape(30, 4)[np.arange(30), shape] = 1.0
-    data = ds.make(
-      images, shape, 4, {"shape": shape, "texture": texture}
-    )
+    data = ds.make(images, shape, 4, {"shape": shape, "texture": texture})
     variables = toys.linear_variables(np.eye(4))
     found = evaluate.cue_shares(toys.Linear(4), variables, data, 8)
     want = {"shape": 1.0, "texture": float((shape == texture).mean())}
@@ -156,7 +154,9 @@ class InvarianceTest(parameterized.TestCase):
     np.testing.assert_array_equal(real, [3, 4, 5, 6, 9])
     self.assertTrue(all(len(part) == 2 for part, _ in found))
 
-  @parameterized.parameters((250, 53, 54), (16, 53, 16), (15, 53, 16), (8, 3, 4))
+  @parameterized.parameters(
+    (250, 53, 54), (16, 53, 16), (15, 53, 16), (8, 3, 4)
+  )
   def test_even_batch(self, batch_size, num, want):
     self.assertEqual(evaluate.even_batch(batch_size, num), want)
 

@@ -73,7 +73,9 @@ class GridTest(absltest.TestCase):
     self.assertEqual(found.shape, (2 * 5, 3 * 6, 3))
     self.assertEqual(found.dtype, np.uint8)
     np.testing.assert_array_equal(found[0, :6, 0], [0, 0, 0, 0, 0, 255])
-    np.testing.assert_array_equal(found[:, 0, 0], [0] * 4 + [255] + [128] * 4 + [255])
+    np.testing.assert_array_equal(
+      found[:, 0, 0], [0] * 4 + [255] + [128] * 4 + [255]
+    )
 
   def test_grey_becomes_rgb_and_floats_are_clipped(self):
     image = np.array([[-1.0, 2.0]], np.float32).reshape(1, 1, 2, 1)

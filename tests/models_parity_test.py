@@ -50,12 +50,12 @@ def forward_and_gradient(cfg, variables):
   model = models.make_model(cfg)
   weights = jnp.asarray(numbers_by_name.cotangent())
 
-  def total(x):
+  def total(x, variables):
     logits = model.apply(variables, x).logits
     return jnp.sum(logits * weights), logits
 
-  x = jnp.asarray(numbers_by_name.images())
-  gradient, logits = jax.jit(jax.grad(total, has_aux=True))(x)
+  x = jnp.asarray(numbers_by_name.images(cfg.name))
+  gradient, logits = jax.jit(jax.grad(total, has_aux=True))(x, variables)
   return logits, gradient
 
 
@@ -64,7 +64,7 @@ class ParityTest(parameterized.TestCase):
     with np.load(GOLDEN, allow_pickle=False) as content:
       recorded = {key.split("/")[0] for key in content.files}
     self.assertEqual(recorded, set(ARCHS))
-    own = {"cnn", "cnn4", "mlp", "plain_cnn", "strided_cnn"}
+    own = {"cnn", "cnn4", "mlp", "plain_cnn", "plain_strided_cnn"}
     self.assertEqual(set(models.MODELS) - recorded, own)
 
   @parameterized.parameters(*ARCHS)

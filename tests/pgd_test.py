@@ -60,9 +60,7 @@ def _climb_many(x, w, scale, eps, step_size, num_steps, keys, *, norm, dtype):
 
 class BallAndBoxTest(parameterized.TestCase):
   # 40 runs of 256 attacks, each with its own image, radius, steps.
-  @parameterized.product(
-    norm=("l2", "linf"), dtype=(jnp.float32, jnp.bfloat16)
-  )
+  @parameterized.product(norm=("l2", "linf"), dtype=(jnp.float32, jnp.bfloat16))
   @hypothesis.settings(
     max_examples=10, derandomize=True, database=None, deadline=None
   )
@@ -79,8 +77,15 @@ class BallAndBoxTest(parameterized.TestCase):
     num_steps = rng.integers(0, 6, num).astype(np.int32)
     x_adv = np.asarray(
       _climb_many(
-        x, w, scale, eps, step_size, num_steps, toys.keys(num, seed),
-        norm=norm, dtype=dtype,
+        x,
+        w,
+        scale,
+        eps,
+        step_size,
+        num_steps,
+        toys.keys(num, seed),
+        norm=norm,
+        dtype=dtype,
       )  # fmt: skip
     )
     self.assertEqual(x_adv.dtype, np.float32)
@@ -227,7 +232,9 @@ class GradientAtZeroTest(parameterized.TestCase):
     grad[2] = 0
     found = pgd.unit_direction(jnp.asarray(grad), "l2")
     np.testing.assert_allclose(norms(found, "l2"), [1, 1, 0, 1], rtol=1e-6)
-    np.testing.assert_array_equal(pgd.unit_direction(grad, "linf"), np.sign(grad))
+    np.testing.assert_array_equal(
+      pgd.unit_direction(grad, "linf"), np.sign(grad)
+    )
 
 
 class IndependenceTest(parameterized.TestCase):

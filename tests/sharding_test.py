@@ -24,7 +24,9 @@ class ShardingTest(absltest.TestCase):
   def test_split_batch(self):
     split = jax.jit(lambda x: sharding.split_batch(x) + 1)
     found = split(sharding.replicate(jnp.zeros((4, 3), jnp.float32)))
-    self.assertEqual([s.data.shape for s in found.addressable_shards], [(2, 3)] * 2)
+    self.assertEqual(
+      [s.data.shape for s in found.addressable_shards], [(2, 3)] * 2
+    )
 
   def test_a_batch_that_cannot_be_split_is_refused(self):
     sharding.require_divisible(4, "batch_size")

@@ -298,14 +298,18 @@ class GuardTest(StudyTestCase):
     shutil.rmtree(workdir / "base" / "checkpoints")
     shutil.copytree(workdir / "on_d_rand" / "checkpoints",
                     workdir / "base" / "checkpoints")  # fmt: skip
-    self.assert_refused(workdir, "is not the checkpoint that this study trained")
+    self.assert_refused(
+      workdir, "is not the checkpoint that this study trained"
+    )
 
   def test_a_damaged_data_set(self):
     workdir = self.copy()
     (workdir / "on_d_rand" / "result.json").unlink()
     path = workdir / "d_rand" / "data" / "00001-images.npy"
     path.write_bytes(path.read_bytes()[:-5])
-    self.assert_refused(workdir, "00001-images.npy does not match", ds.DataError)
+    self.assert_refused(
+      workdir, "00001-images.npy does not match", ds.DataError
+    )
 
 
 class ValidationTest(StudyTestCase):

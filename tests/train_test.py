@@ -311,9 +311,7 @@ class ResumeTest(parameterized.TestCase):
       want.variables,
     )
     for ours, theirs in zip(found.history, want.history, strict=True):
-      self.assertAlmostEqual(
-        ours["train_loss"], theirs["train_loss"], places=4
-      )
+      self.assertAlmostEqual(ours["train_loss"], theirs["train_loss"], places=4)
 
   def test_a_chunk_is_traced_once_whatever_its_length(self):
     before = train._train_chunk._cache_size()

@@ -1,6 +1,7 @@
 """Attacks: projected gradient ascent and what is built beside it."""
 
 from robust_features.attacks import losses
+from robust_features.attacks.carlini_wagner import CarliniWagnerConfig
 from robust_features.attacks.pgd import (
   AttackConfig,
   AttackResult,
@@ -12,6 +13,7 @@ from robust_features.attacks.pgd import (
 __all__ = [
   "AttackConfig",
   "AttackResult",
+  "CarliniWagnerConfig",
   "example_keys",
   "losses",
   "max_radius",

@@ -141,7 +141,9 @@ def project(x_adv: jax.Array, x: jax.Array, norm: str, eps) -> jax.Array:
     delta = jnp.clip(delta, -eps, eps)
   else:
     size = _l2_norm(delta)
-    delta = jnp.where(size > eps, delta * (eps / jnp.maximum(size, 1e-30)), delta)
+    delta = jnp.where(
+      size > eps, delta * (eps / jnp.maximum(size, 1e-30)), delta
+    )
   return jnp.clip(x + delta, 0.0, 1.0)
 
 

@@ -133,9 +133,7 @@ def plain_cnn(*, width: int = 0, **fields: Any) -> CNN:
 
 def plain_strided_cnn(*, width: int = 0, **fields: Any) -> CNN:
   """Returns `plain_cnn`, the first two layers strided: a third of its cost."""
-  return CNN(
-    width=width or 16, batch_norm=False, strides=(2, 2, 1), **fields
-  )
+  return CNN(width=width or 16, batch_norm=False, strides=(2, 2, 1), **fields)
 
 
 def mlp(*, width: int = 0, **fields: Any) -> MLP:

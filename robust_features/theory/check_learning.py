@@ -81,12 +81,12 @@ def check_danskin(seed: int) -> list[Row]:
   def frozen(S):
     return mle.operator_loss(zero, 1 / S, zero, s, reach)
 
-  whole = jax.grad(worst_nll)(S, s, eps)
+  whole = jax.jit(jax.grad(worst_nll))(S, s, eps)
   x = rng.normal(size=(256, 3)) * np.sqrt(s) + np.array([-10.0, 1.0, 0.0])
   rows = [
     Claim(
       "Danskin", "d max_M = d at the maximiser (autodiff)", "optimal_operator"
-    ).equals(jax.grad(frozen)(S), whole, 1e-12),
+    ).equals(jax.jit(jax.grad(frozen))(S), whole, 1e-12),
     Claim(
       "Danskin",
       "the same for the adversary of every sample",
@@ -99,7 +99,7 @@ def check_danskin(seed: int) -> list[Row]:
   return [
     *rows,
     claim(statement="adversarial training finds Sigma_r").equals(
-      fit.cov / closed.cov, np.ones(3), 1e-6
+      np.asarray(fit.cov) / np.asarray(closed.cov), np.ones(3), 1e-6
     ),
     claim(statement="adversarial training finds mu_r = mu_*").equals(
       fit.mean, x.mean(axis=0), 1e-6
@@ -118,8 +118,8 @@ def _sample_slopes(x, eps):
     return loss(m, T, mle.sample_perturbations(m, T, x, eps))
 
   delta = mle.sample_perturbations(m, T, x, eps)
-  frozen = jax.grad(loss, (0, 1))(m, T, delta)
-  return jnp.stack(frozen), jnp.stack(jax.grad(whole, (0, 1))(m, T))
+  frozen = jax.jit(jax.grad(loss, (0, 1)))(m, T, delta)
+  return np.stack(frozen), np.stack(jax.jit(jax.grad(whole, (0, 1)))(m, T))
 
 
 def exact_lambda_error(s, lam, eps) -> float:
@@ -167,13 +167,12 @@ def _lemma_4_optimum(seed, claim) -> list[Row]:
   s, eps = jnp.asarray([25.0, 0.5, 2.0, 2.0]), 1.5
   zero = np.zeros(4)
   best = robust.robust_parameters(zero, s, eps)
-  slope = jax.grad(lambda log: worst_nll(jnp.exp(log), s, eps))(
+  slope = jax.jit(jax.grad(lambda log: worst_nll(jnp.exp(log), s, eps)))(
     jnp.log(best.cov)
   )
-  moved = best.cov[None, :] * jnp.asarray(
-    np.exp(0.3 * rng.normal(size=(128, 4)))
-  )
-  losses = jax.vmap(worst_nll, (0, None, None))(moved, s, eps)
+  learned = np.asarray(best.cov)
+  moved = learned[None, :] * np.exp(0.3 * rng.normal(size=(128, 4)))
+  losses = jax.jit(jax.vmap(worst_nll, (0, None, None)))(moved, s, eps)
   full = jnp.asarray(random_covariance(rng, 4))
   values, vectors = jnp.linalg.eigh(full)
   rotated = robust.robust_parameters(zero, values, eps).cov
@@ -183,7 +182,8 @@ def _lemma_4_optimum(seed, claim) -> list[Row]:
   def learn(cov, eps):
     return robust.robust_parameters(zero, cov, eps).cov
 
-  _, derivative = jax.jvp(learn, (full, jnp.asarray(eps)), moves)
+  point = (full, jnp.asarray(eps))
+  derivative = jax.jit(lambda p, m: jax.jvp(learn, p, m)[1])(point, moves)
   h = 1e-6
   ends = [
     learn(full + sign * h * moves[0], eps + sign * h * 0.4)
@@ -247,8 +247,14 @@ def check_bounds(seed: int, num_draws: int) -> list[Row]:
   dim = 6
   s = jnp.asarray(np.exp(rng.uniform(-5, 5, size=(num_draws, dim))))
   eps = jnp.asarray(np.exp(rng.uniform(-6, 6, size=num_draws)))
-  bounds = jax.vmap(robust.lambda_bounds)(s, eps)
-  lam = jax.vmap(lambda s, e: robust.robust_parameters(s, s, e).lam)(s, eps)
+
+  @jax.jit
+  @jax.vmap
+  def bound(s, eps):
+    lam = robust.robust_parameters(s, s, eps).lam
+    return robust.lambda_bounds(s, eps), lam
+
+  bounds, lam = bound(s, eps)
   claim = Claim("Theorem 2", "", "lambda_bounds")._replace
   sizes = f"{num_draws} draws, d = {dim}"
   return [

@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from robust_features.attacks import carlini_wagner as cw
+
+
+def linear(x):
+  """Two classes parted by w'x = b, whose distance is known exactly."""
+  w = jnp.array([1.0, -2.0, 2.0, 0.0], jnp.float32).reshape(1, 2, 2, 1)
+  score = (w * x).sum(axis=(1, 2, 3)) - 0.6
+  return jnp.stack([jnp.zeros_like(score), score], axis=1)
+
+
+class CarliniWagnerTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    # optax.adam raises a float to an integer power.
+    self.enter_context(jax.numpy_dtype_promotion("standard"))
+
+  def test_linear_distance(self):
+    x = jax.random.uniform(
+      jax.random.key(0), (32, 2, 2, 1), minval=0.3, maxval=0.7
+    )
+    logits = linear(x)
+    y = logits.argmax(1)
+    found = cw.minimize_distance(linear, x, y, cw.CarliniWagnerConfig(300, 12))
+    exact = np.abs(np.asarray(logits[:, 1])) / 3.0
+    np.testing.assert_array_less(exact - 1e-6, found.distance)
+    # The box is inactive here; Adam's steps leave it a little outside.
+    np.testing.assert_allclose(found.distance, exact, rtol=0.03, atol=0.01)
+    self.assertTrue((linear(found.x_adv).argmax(1) != y).all())
+    np.testing.assert_allclose(
+      found.distance,
+      np.sqrt(np.square(found.x_adv - x).sum(axis=(1, 2, 3))),
+      rtol=1e-5,
+    )
+
+  def test_misclassified_needs_nothing_and_constant_is_never_fooled(self):
+    x = jnp.full((3, 2, 2, 1), 0.5)
+    y = 1 - linear(x).argmax(1)
+    found = cw.minimize_distance(linear, x, y, cw.CarliniWagnerConfig(5, 2))
+    np.testing.assert_array_equal(found.distance, 0.0)
+    np.testing.assert_array_equal(found.x_adv, x)
+
+    def constant(z):
+      return jnp.tile(jnp.array([[0.0, 1.0]]), (z.shape[0], 1))
+
+    y = jnp.ones(3, jnp.int32)
+    found = cw.minimize_distance(constant, x, y, cw.CarliniWagnerConfig(5, 3))
+    np.testing.assert_array_equal(found.distance, np.inf)
+    np.testing.assert_array_equal(found.x_adv, x)
+
+  def test_an_example_does_not_depend_on_its_batch(self):
+    x = jax.random.uniform(jax.random.key(1), (3, 2, 2, 1))
+    y = linear(x).argmax(1)
+    cfg = cw.CarliniWagnerConfig(20, 3)
+    whole = cw.minimize_distance(linear, x, y, cfg)
+    for i in range(3):
+      one = cw.minimize_distance(linear, x[i : i + 1], y[i : i + 1], cfg)
+      np.testing.assert_array_equal(one.x_adv[0], whole.x_adv[i])
+
+  @parameterized.parameters(
+    {"num_steps": 0}, {"num_searches": 1.5}, {"learning_rate": 0.0},
+    {"initial_c": "1"},
+  )  # fmt: skip
+  def test_bad_settings_are_named(self, **changes):
+    with self.assertRaisesRegex(ValueError, next(iter(changes))):
+      cw.CarliniWagnerConfig(**changes)
+
+
+if __name__ == "__main__":
+  absltest.main()
