@@ -13,7 +13,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from robust_features import attacks, preemption, sharding
@@ -135,7 +134,7 @@ def apply(
 
 
 def batches(indices: np.ndarray, batch_size: int):
-  """Yields (indices `[batch_size]`, number of real ones), the last one padded."""
+  """Yields (indices `[batch_size]`, how many are real); the last is padded."""
   for start in range(0, len(indices), batch_size):
     part = indices[start : start + batch_size]
     count = len(part)

@@ -9,7 +9,7 @@ import signal
 _requested: list[int] = []
 
 
-class Stopped(Exception):  # noqa: N818 - a request that was honoured.
+class Stopped(Exception):
   """Raised once everything is saved; the same command goes on from here."""
 
 

@@ -420,7 +420,7 @@ def _shrink(config: Any) -> None:
     if stage.kind == "carlini_wagner":
       stage.attack.num_steps = stage.attack.num_searches = 2
     if "steps" in stage:
-      stage.steps = stage.steps[:1] + (2,)
+      stage.steps = (*stage.steps[:1], 2)
     if "evaluate" in stage:
       stage.evaluate.num_steps = 2
       stage.evaluate.batch_size = 32

@@ -127,8 +127,8 @@ def markdown(results: dict[str, Any]) -> str:
       f"- eps={eps}: {_percent(value)}% robust"
       for eps, value in found["robust_accuracy"].items()
     ]
-    lines += [f"- median distance of the errors found: "
-              f"{found['median_distance']}", f"- {found['attack']}"]  # fmt: skip
+    lines.append(f"- median distance of its errors: {found['median_distance']}")
+    lines.append(f"- {found['attack']}")
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += ["", "## Made with", "", f"- commit `{results['commit']}`"]
   lines += [f"- {results['devices']}", f"- {versions}", ""]

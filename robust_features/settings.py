@@ -24,9 +24,8 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
   types = typing.get_type_hints(cls)
   for name in section:
     if name not in fields:
-      raise ValueError(
-        f"{where}.{name} is not a field; choose from {', '.join(sorted(fields))}"
-      )
+      names = ", ".join(sorted(fields))
+      raise ValueError(f"{where}.{name} is not a field; choose from {names}")
   missing = sorted(fields - set(section))
   if missing:
     raise ValueError(f"{where}.{missing[0]} is missing")

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from robust_features import attacks, evaluate, preemption, sharding
@@ -306,7 +305,7 @@ def train_step(
 def _train_chunk(
   state, images, labels, order, key, num_steps, *, model, cfg, steps_per_epoch
 ):
-  """Takes `num_steps` steps within one epoch whose shuffled `order` is given."""
+  """Takes `num_steps` steps of one epoch, whose shuffled `order` is given."""
   tx = make_optimizer(cfg, steps_per_epoch)
 
   def body(_, state):
