@@ -11,6 +11,8 @@ attacks reach the same loss. The peers are given their best case: parameters
 that want no gradient, and a second try in PyTorch's channels-last layout.
 
 Command: python -m benchmarks.attack_throughput
+One thread, processor time: taskset -c 0 python -m benchmarks.attack_throughput
+  --threads=1 --clock=cpu
 """
 
 import functools
@@ -39,6 +41,9 @@ _EPS = flags.DEFINE_float("eps", 0.5, "Radius, l2, in units of [0, 1].")
 _REPEATS = flags.DEFINE_integer("repeats", 9, "Timed rounds.")
 _THREADS = flags.DEFINE_integer("threads", os.cpu_count() or 1, "Of PyTorch.")
 _SIZE = flags.DEFINE_integer("size", 32, "Height and width of the images.")
+_CLOCK = flags.DEFINE_enum(
+  "clock", "wall", list(common.CLOCKS), "Wall time, or processor time."
+)
 
 LOGIT_TOLERANCE = 1e-4
 LOSS_TOLERANCE = 1e-2  # Relative, of the mean adversarial loss.
@@ -171,7 +176,7 @@ def measure(problem: Problem, title: str, repeats: int) -> float:
   rivals = peers(problem)
   contenders |= rivals
   reached = check(problem, contenders)
-  seconds = common.interleave(contenders, repeats)
+  seconds = common.interleave(contenders, repeats, _CLOCK.value)
   fastest = common.fastest(seconds, list(rivals))
   work = len(problem.x) * problem.num_steps
   rows = [["attack", "image-steps/s", "ours is faster by", "loss reached"]]
@@ -201,7 +206,7 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.WARNING)
   torch.set_num_threads(_THREADS.value)
   print("\n".join(common.machine(("torch", "foolbox", "torchattacks"))))
-  print(f"threads of PyTorch: {torch.get_num_threads()}")
+  print(f"threads of PyTorch: {torch.get_num_threads()}, {_CLOCK.value} time")
   for name, batch in zip(_MODELS.value, _BATCHES.value, strict=True):
     problem = make_problem(
       name, int(batch), _SIZE.value, _EPS.value, _STEPS.value

@@ -7,6 +7,7 @@ or 10,000 from noise, table 3's training.
 Command: python -m robust_features.main --config=configs/cifar_robust.py \\
   --config.data.D.data_dir=DIR
 Hardware: GPUs; the inversions alone are 22,000 gradients an image.
+Time: not measured at full size.
 Expect: table 7, which the rows carry beside ours. One replication reached
   86.8 / 49.9 / 19.2 on D_R and 84.4 / 0.0 / 0.0 on D_NR, both from images.
 Reference: arXiv:1905.02175, section 3.1, appendices C.3, C.4, D.1 to D.3.

@@ -46,6 +46,8 @@ def _parse(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(_fractions(argv))
     if _CONFIG.value is None:
       raise ValueError("--config is missing, such as configs/quickstart.py")
+    # A file that could not be loaded says so only when a field is read.
+    _ = _CONFIG.value.experiment
   except (AttributeError, KeyError) as error:
     _fail(ValueError(f"the config has no field {error.args[0]}"))
   except (flags.Error, TypeError, ValueError, OSError) as error:
@@ -55,7 +57,10 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _fail(error: BaseException) -> None:
   """Prints one line and exits with status 1."""
-  sys.exit(f"error: {' '.join(str(error).split())}")
+  text = str(error).strip()
+  if "Traceback" in text:  # ml_collections quotes it; its end says it all.
+    text = text.splitlines()[-1]
+  sys.exit(f"error: {' '.join(text.split())}")
 
 
 def _use_cache(directory: str) -> None:

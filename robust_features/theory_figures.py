@@ -10,10 +10,9 @@ import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 
-# Okabe and Ito's palette.
-BLUE, RED, GREEN, PURPLE, ORANGE = (
-  "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
-)  # fmt: skip
+from robust_features.figures import COLOURS
+
+BLUE, RED, GREEN, PURPLE, ORANGE = COLOURS[:5]
 _LINES = tuple(
   zip(
     (BLUE, RED, GREEN, PURPLE, ORANGE, "black"),
@@ -69,7 +68,7 @@ def metrics(x, y, panels: list[dict[str, Any]]) -> Any:
     handles, labels, ncols=5, loc="outside upper center", frameon=False,
     fontsize=8, columnspacing=1.2, handletextpad=0.5,
   )  # fmt: skip
-  for handle in legend.legend_handles:
+  for handle in filter(None, legend.legend_handles):
     handle.set_alpha(1)
   return figure
 
@@ -157,7 +156,7 @@ def two_features(x, y, fits: list[dict[str, Any]], eps: float) -> Any:
     handles, labels, loc="outside upper center", ncols=2, frameon=False,
     fontsize=8,
   )  # fmt: skip
-  for handle in legend.legend_handles:
+  for handle in filter(None, legend.legend_handles):
     handle.set_alpha(1)
   _clean(axes)
   return figure

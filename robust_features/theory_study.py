@@ -3,7 +3,6 @@
 Reference: arXiv:1905.02175, sections 2, 4, D.10 and E.
 """
 
-import io
 import pathlib
 import sys
 from typing import Any
@@ -15,6 +14,8 @@ import optax
 
 from robust_features import (
   attacks,
+  evaluate,
+  figures,
   files,
   models,
   settings,
@@ -60,26 +61,26 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     num_samples=config.checks.num_samples,
     num_draws=config.checks.num_draws,
   )
-  figures: dict[str, Any] = {"figure4": _metrics(config)}
-  figures |= _paths(config.path, np.asarray(config.metrics.mean))
+  drawn: dict[str, Any] = {"figure4": _metrics(config)}
+  drawn |= _paths(config.path, np.asarray(config.metrics.mean))
   for name, draw in (
     ("figure14", _two_features),
     ("gap", _gap),
     ("usefulness", _usefulness),
   ):
-    figures[name], more = draw(config)
+    drawn[name], more = draw(config)
     rows += more
-  for name, figure in figures.items():
-    _save(figure, workdir / "figures", name)
-  return _report(rows, sorted(figures), workdir)
+  for name, figure in drawn.items():
+    figures.save(figure, workdir / "figures", name)
+  return _report(rows, sorted(drawn), workdir)
 
 
-def _report(rows, figures, workdir: pathlib.Path) -> dict[str, Any]:
+def _report(rows, drawn, workdir: pathlib.Path) -> dict[str, Any]:
   """Writes and prints the table."""
   failed = [row for row in rows if not row.passed]
   results = {
     "rows": [_plain(row) for row in rows],
-    "figures": figures,
+    "figures": drawn,
     "passed": not failed,
   }
   files.write_json(workdir / "results.json", results)
@@ -100,14 +101,6 @@ def _plain(row: row_lib.Row) -> dict[str, Any]:
     if isinstance(value, float) and not np.isfinite(value):
       values[name] = str(value)
   return values
-
-
-def _save(figure, folder: pathlib.Path, name: str) -> None:
-  for suffix in ("pdf", "png"):
-    buffer = io.BytesIO()
-    metadata = {"CreationDate": None} if suffix == "pdf" else {}
-    figure.savefig(buffer, format=suffix, dpi=200, metadata=metadata)
-    files.write_bytes(folder / f"{name}.{suffix}", buffer.getvalue())
 
 
 def _make_maximize(norm: str, eps: float):
@@ -293,7 +286,7 @@ def _fit_network(train, cfg, seed: int, is_robust: bool):
   tx = optax.sgd(cfg.learning_rate, momentum=0.9)
 
   def losses(variables, x):
-    logits = model.apply(variables, x, bn_mode="running").logits
+    logits = evaluate.apply(model, variables, x).logits
     return attacks.losses.cross_entropy(logits, y)
 
   @jax.jit
@@ -310,4 +303,4 @@ def _fit_network(train, cfg, seed: int, is_robust: bool):
   state = tx.init(variables)
   for _ in range(cfg.num_steps):
     variables, state = step(variables, state)
-  return lambda x: model.apply(variables, x, bn_mode="running").representation
+  return lambda x: evaluate.apply(model, variables, x).representation

@@ -20,12 +20,13 @@ import numpy as np
 
 from robust_features import attacks
 from robust_features.data import dataset as ds
+from robust_features.figures import COLOURS
 from robust_features.theory import usefulness as us
 
-# Okabe and Ito's palette; every kind has a marker of its own too.
+# Every kind has a colour and a marker of its own.
 _KINDS = (
-  (us.FeatureKind.ROBUST, "robust", "#0072B2", "o"),
-  (us.FeatureKind.NON_ROBUST, "useful, non-robust", "#D55E00", "^"),
+  (us.FeatureKind.ROBUST, "robust", COLOURS[0], "o"),
+  (us.FeatureKind.NON_ROBUST, "useful, non-robust", COLOURS[1], "^"),
   (us.FeatureKind.USELESS, "useless", "#999999", "x"),
 )
 

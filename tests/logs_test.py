@@ -1,7 +1,6 @@
 """Scalars survive interruptions; image grids; the clock."""
 
 import json
-import pathlib
 from unittest import mock
 
 import numpy as np

@@ -30,7 +30,10 @@ class LossesTest(parameterized.TestCase):
 
   def test_cw_margin(self):
     z, y, _ = logits()
-    want = [max(np.delete(row, label)) - row[label] for row, label in zip(z, y)]
+    want = [
+      max(np.delete(row, label)) - row[label]
+      for row, label in zip(z, y, strict=True)
+    ]
     np.testing.assert_allclose(losses.cw_margin(z, y), want, rtol=1e-6)
 
   def test_cw_margin_is_positive_exactly_where_the_class_is_not_predicted(self):
@@ -41,7 +44,7 @@ class LossesTest(parameterized.TestCase):
   def test_dlr(self):
     z, y, _ = logits()
     want = []
-    for row, label in zip(z.astype(np.float64), y):
+    for row, label in zip(z.astype(np.float64), y, strict=True):
       ordered = np.sort(row)[::-1]
       margin = row[label] - max(np.delete(row, label))
       want.append(-margin / (ordered[0] - ordered[2]))
@@ -50,7 +53,7 @@ class LossesTest(parameterized.TestCase):
   def test_dlr_targeted(self):
     z, y, t = logits()
     want = []
-    for row, label, target in zip(z.astype(np.float64), y, t):
+    for row, label, target in zip(z.astype(np.float64), y, t, strict=True):
       ordered = np.sort(row)[::-1]
       spread = ordered[0] - (ordered[2] + ordered[3]) / 2
       want.append(-(row[label] - row[target]) / spread)

@@ -290,8 +290,9 @@ class SmokeTest(CommandTestCase):
 
 class FractionsTest(absltest.TestCase):
   def test_only_numbers_of_the_config_are_read(self):
-    given = ["main", "--config.a.eps=8/255", "--config.b=1.5/3", "--workdir=1/2",
-             "--config=configs/a.py", "--config.c=a/b", "--config.d=1/0"]  # fmt: skip
+    given = ["main", "--config.a.eps=8/255", "--config.b=1.5/3"]
+    given += ["--workdir=1/2", "--config=configs/a.py", "--config.c=a/b"]
+    given += ["--config.d=1/0"]
     want = ["main", f"--config.a.eps={8 / 255!r}", "--config.b=0.5", *given[3:]]
     self.assertEqual(main._fractions(given), want)
 

@@ -33,9 +33,11 @@ ARCHS = (
 
 
 def golden(arch):
+  """Returns the recorded arrays, and the shapes of PyTorch's tensors."""
   with np.load(GOLDEN, allow_pickle=False) as content:
     arrays = {
-      key: content[f"{arch}/{key}"] for key in ("logits", "gradient", "shapes")
+      key: content[f"{arch}/{key}"]
+      for key in ("logits", "gradient", "shapes", "seed")
     }
   shapes = json.loads(str(arrays.pop("shapes")))
   return arrays, {name: tuple(shape) for name, shape in shapes.items()}
@@ -46,7 +48,7 @@ def relative_error(ours, theirs):
   return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
 
 
-def forward_and_gradient(cfg, variables):
+def forward_and_gradient(cfg, variables, seed):
   model = models.make_model(cfg)
   weights = jnp.asarray(numbers_by_name.cotangent())
 
@@ -54,7 +56,7 @@ def forward_and_gradient(cfg, variables):
     logits = model.apply(variables, x).logits
     return jnp.sum(logits * weights), logits
 
-  x = jnp.asarray(numbers_by_name.images(cfg.name))
+  x = jnp.asarray(numbers_by_name.image(cfg.name, seed))
   gradient, logits = jax.jit(jax.grad(total, has_aux=True))(x, variables)
   return logits, gradient
 
@@ -75,7 +77,7 @@ class ParityTest(parameterized.TestCase):
       for name, shape in shapes.items()
     }
     cfg, variables = import_torch.convert(arch, state, **CIFAR)
-    logits, gradient = forward_and_gradient(cfg, variables)
+    logits, gradient = forward_and_gradient(cfg, variables, int(arrays["seed"]))
     self.assertLess(relative_error(logits, arrays["logits"]), 1e-4)
     self.assertLess(relative_error(gradient, arrays["gradient"]), 1e-4)
     # Back again: every tensor and counter that PyTorch has, bit for bit.

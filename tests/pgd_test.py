@@ -86,7 +86,7 @@ class BallAndBoxTest(parameterized.TestCase):
         toys.keys(num, seed),
         norm=norm,
         dtype=dtype,
-      )  # fmt: skip
+      )
     )
     self.assertEqual(x_adv.dtype, np.float32)
     self.assertTrue(((x_adv >= 0) & (x_adv <= 1)).all())  # NaN fails too.
@@ -253,7 +253,7 @@ class IndependenceTest(parameterized.TestCase):
     for i in range(3):
       one = slice(i, i + 1)
       part = climb(x[one], w[one], keys[one])
-      for found, wanted in zip(part, whole):
+      for found, wanted in zip(part, whole, strict=True):
         np.testing.assert_array_equal(found, wanted[one])
 
   def test_keys_depend_on_the_index_alone(self):

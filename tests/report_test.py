@@ -35,13 +35,16 @@ def results():
   mean = {"moved_from_original": 1.2345, "success": 0.5,
           "success_before_rounding": 0.625}  # fmt: skip
   return {
-    "study": "toy", "seed": 4, "rows": rows, "commit": "abc", "devices": "2 x cpu",
-    "versions": {"jax": "1.2.3"},
-    "models": {"base": {"history": history, "num_params": 12345, "seconds": 61.0}},
+    "study": "toy", "seed": 4, "rows": rows, "commit": "abc",
+    "devices": "2 x cpu", "versions": {"jax": "1.2.3"},
+    "models": {"base": {"history": history, "num_params": 12345,
+                        "seconds": 61.0}},
     "data_sets": {"d_rand": {"num_examples": 32, "mean": mean, "seconds": 2.0}},
     "step_sweeps": {"sweep": {"norm": "l2", "eps": 0.5, "rows": [
       {"num_steps": 0, "robust_accuracy": 0.9, "step_ratio": 1.0},
       {"num_steps": 100, "robust_accuracy": 0.1, "step_ratio": 2.5}]}},
+    "carlini_wagner": {"nearest": {"robust_accuracy": {"0.25": 0.0625},
+      "median_distance": 0.123, "attack": "1000 steps"}},
   }  # fmt: skip
 
 
@@ -93,6 +96,7 @@ class MarkdownTest(absltest.TestCase):
     text = report.markdown(results())
     for part in (
       "# toy", TABLE, "d_rand", "1.234", "62.50", "12,345", "75.00", "sweep",
+      "nearest", "eps=0.25: 6.25%", "0.123", "1000 steps",
       "l2, eps=0.5", "10.00", "commit `abc`", "2 x cpu", "jax 1.2.3",
     ):  # fmt: skip
       self.assertIn(part, text)

@@ -200,13 +200,14 @@ class OptimalOperatorTest(parameterized.TestCase):
 
 
 class LagrangianTest(parameterized.TestCase):
-  def test_perturbation_is_the_best_that_scipy_finds(self):
-    c = 1.4 / np.linalg.eigvalsh(FULL).min()
+  @parameterized.named_parameters(("full", FULL), ("diagonal", DIAGONAL))
+  def test_perturbation_is_the_best_that_scipy_finds(self, cov):
+    c = 1.4 / (np.linalg.eigvalsh(cov) if cov.ndim == 2 else cov).min()
     v = POINTS[0]
     found = optimize.minimize(
-      lambda d: c / 2 * d @ d - _gain(d, v, FULL), np.zeros(3), tol=1e-12
+      lambda d: c / 2 * d @ d - _gain(d, v, cov), np.zeros(3), tol=1e-12
     )
-    delta = lagrangian.lagrangian_perturbation(v, FULL, c)
+    delta = lagrangian.lagrangian_perturbation(v, cov, c)
     np.testing.assert_allclose(delta, found.x, rtol=1e-5, atol=1e-7)
 
   @parameterized.parameters(1.1, 2.0, 50.0)

@@ -16,7 +16,7 @@ MIXED = SAMPLES @ np.array([[1.0, 0.3, 0.0], [0.0, 1.0, -0.4], [0.2, 0, 1.0]])
 
 class ConvexLossTest(parameterized.TestCase):
   def test_nll_is_scipys(self):
-    S, mu = np.array([2.0, 0.5, 1.0]), np.array([1.0, -1.0, 0.3])
+    S, mu = np.array([2.0, 0.7, 1.5]), np.array([1.0, -1.0, 0.3])
     with jax.enable_x64(True):
       got = mle.nll(jnp.asarray(mu / S), jnp.asarray(1 / S), SAMPLES)
     want = -stats.multivariate_normal(mu, np.diag(S)).logpdf(SAMPLES).mean()
@@ -24,7 +24,7 @@ class ConvexLossTest(parameterized.TestCase):
 
   def test_operator_loss_is_the_nll_of_moved_samples(self):
     # Around the learned mean the perturbation is M v, with N = M sqrt(E v^2).
-    S, mu = np.array([2.0, 0.5, 1.0]), np.array([-9.0, 1.0, 0.3])
+    S, mu = np.array([2.0, 0.7, 1.5]), np.array([-9.0, 1.0, 0.3])
     M = np.array([0.2, 0.7, 0.0])
     moved = SAMPLES + M * (SAMPLES - mu)
     reach = M * np.sqrt(((SAMPLES - mu) ** 2).mean(axis=0))

@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import tempfile
 from unittest import mock
 
 import jax
@@ -93,7 +94,9 @@ class StudyTest(absltest.TestCase):
         return error, out.getvalue()
 
   def test_files(self):
-    workdir = pathlib.Path(self.create_tempdir()) / "new"
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    workdir = pathlib.Path(folder.name) / "new"
     bad = [CLAIM.equals(1.0, 1.0, 0.0), CLAIM.equals(np.nan, 2.0, 0.0)]
     result, printed = self._run(workdir, bad)
     # A failed row is written, printed and raised.

@@ -84,7 +84,9 @@ def keys(num, seed=0):
 
 def folder(test):
   """Returns a folder that goes away with the test."""
-  return pathlib.Path(test.enterContext(tempfile.TemporaryDirectory()))
+  return pathlib.Path(
+    test.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+  )
 
 
 def write_tfds(data_dir, num_train=90, num_test=40):
@@ -102,9 +104,10 @@ def write_tfds(data_dir, num_train=90, num_test=40):
       png = prepare.encode_png(image)
       yield i, {"id": str(i), "image": png, "label": int(data.labels[i])}
 
+  base = tfds.builder_cls("cifar10")  # Registers it; must come first.
   with registered.skip_registration():
 
-    class Cifar10(tfds.builder_cls("cifar10")):
+    class Cifar10(base):
       def _split_generators(self, dl_manager):
         del dl_manager
         sizes = {"train": num_train, "test": num_test}

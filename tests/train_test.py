@@ -301,7 +301,7 @@ class ResumeTest(parameterized.TestCase):
     want = self.straight()
     jax.clear_caches()  # A trace knows its mesh.
     self.addCleanup(jax.clear_caches)
-    with mock.patch.object(sharding, "_mesh", lambda: mesh):
+    with mock.patch.object(sharding, "_mesh", return_value=mesh):
       # Saves before the first evaluation: the best variables so far must not
       # be the buffers that the next chunk takes over.
       found = run(self, self.cfg, RunConfig(2, 0.0))

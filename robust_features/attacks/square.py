@@ -150,10 +150,14 @@ def _propose(example, state: SquareState, cfg: SquareConfig) -> jax.Array:
 
 
 def _corner(draw, side, height: int, width: int) -> tuple:
-  """Returns the row and column `[B]` of a window's first pixel, uniform."""
+  """Returns the row and column `[B]` of a window's first pixel.
+
+  As in the published code, and unlike the paper, the last place is left out;
+  on small images this costs the attack several points.
+  """
   free = jnp.stack([height - side, width - side], axis=1)
-  corner = jnp.floor(draw * (free + 1).astype(jnp.float32)).astype(jnp.int32)
-  corner = jnp.minimum(corner, free)
+  corner = jnp.floor(draw * free.astype(jnp.float32)).astype(jnp.int32)
+  corner = jnp.minimum(corner, jnp.maximum(free - 1, 0))
   return corner[:, 0], corner[:, 1]
 
 

@@ -62,7 +62,11 @@ def _read_pickle(path: pathlib.Path) -> Any:
   try:
     return torch.load(path, map_location="cpu", weights_only=True)
   except Exception as error:  # PyTorch raises many kinds.
-    code = re.search(r"GLOBAL (\S+)|Unsupported (\w+)", str(error))
+    code = re.search(
+      r"GLOBAL (\S+)|(?:unsupported class|unrecognized function) (\S+)",
+      str(error),
+      re.IGNORECASE,
+    )
     if code is None:
       raise ValueError(_unreadable(path, error)) from None
     raise ValueError(

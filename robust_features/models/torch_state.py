@@ -152,8 +152,17 @@ def from_torch(
 
 
 def _flatten(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
-  """Returns leaves by path, convolution stem first where order can say so."""
-  return {**traverse_util.flatten_dict(dict(variables))}
+  """Returns leaves by path: kernels before the rest, 2 before 10."""
+
+  def order(path):
+    natural = [
+      [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", key)]
+      for key in path
+    ]
+    return path[0] != "params", path[-1] != "kernel", natural
+
+  flat = {**traverse_util.flatten_dict(dict(variables))}
+  return {path: flat[path] for path in sorted(flat, key=order)}
 
 
 def _from_layout(kind: str, tensor: np.ndarray) -> jax.Array:

@@ -18,6 +18,13 @@ def pooled(x):
   return x.mean(dim=(2, 3))
 
 
+class ReLU(nn.Module):
+  """Calls the tensor's method, as all networks here do."""
+
+  def forward(self, x):
+    return x.relu()
+
+
 class ResidualBlock(nn.Module):
   """Post-activation; `sizes` of 3, 3 or 1, 3, 1 with the stride on a 3."""
 
@@ -88,7 +95,7 @@ class VGG(nn.Module):
         parts += [
           conv(channels, width, 3, bias=True),
           nn.BatchNorm2d(width),
-          nn.ReLU(),
+          ReLU(),
         ]
         channels = width
       else:
