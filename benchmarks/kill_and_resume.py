@@ -1,112 +1,242 @@
-"""Kills a study with SIGKILL at random moments and compares the outcome.
+"""Shows that a study killed at random moments ends as an undisturbed one does.
 
-  python -m benchmarks.kill_and_resume --kills=10
+Runs a study once in peace and once with SIGKILL at random moments, each
+followed by the same command again, and compares what they found: every number
+of `results.json` (all but wall times, versions and the commit), the checksums
+of the data sets, and the bytes of their shards.
 
-Runs a study undisturbed, then again in another workdir with `--kills` SIGKILLs
-at moments drawn uniformly over the undisturbed run's duration, each followed
-by the same command. Succeeds if every number of results.json (all but times
-and provenance) and every data set's checksum are equal.
+The moments are spread over the study's work: each sitting lasts for its
+start-up and a random part of the work that is left. Both runs share one
+compilation cache, as reruns on one machine do.
+
+Command, about three times the study's own time:
+  python -m benchmarks.kill_and_resume --config=configs/quickstart.py --kills=10
 """
 
 import argparse
+import hashlib
 import json
+import os
 import pathlib
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
-# Times differ from run to run; the code's version is no result.
-NOT_RESULTS = {"seconds", "train_seconds", "commit", "versions", "devices"}
-
-
-def results(value):
-  """Returns results.json without what may differ."""
-  if isinstance(value, dict):
-    return {k: results(v) for k, v in value.items() if k not in NOT_RESULTS}
-  return [results(v) for v in value] if isinstance(value, list) else value
+# What may differ between two runs that found the same.
+NOT_NUMBERS = ("seconds", "train_seconds", "commit", "versions", "devices")
+# Files of a data set that tell wall times.
+_NOT_BYTES = (".json", ".md")
 
 
-def outcome(workdir: pathlib.Path) -> dict:
-  """Returns every number and checksum of a finished study."""
-  checksums = {
-    path.parent.parent.name: json.loads(path.read_text())["shards"]
-    for path in sorted(workdir.glob("*/data/manifest.json"))
+def comparable(results: Any) -> Any:
+  """Returns results without what may differ between two equal runs."""
+  if isinstance(results, dict):
+    return {
+      key: comparable(value)
+      for key, value in results.items()
+      if key not in NOT_NUMBERS
+    }
+  if isinstance(results, list):
+    return [comparable(value) for value in results]
+  return results
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+  """Returns a line for every place where two JSON values differ."""
+  if isinstance(one, dict) and isinstance(other, dict):
+    return [
+      line
+      for key in sorted(one.keys() | other.keys())
+      for line in differences(
+        one.get(key), other.get(key), f"{where}.{key}" if where else str(key)
+      )
+    ]
+  if isinstance(one, list) and isinstance(other, list):
+    if len(one) != len(other):
+      return [f"{where}: {len(one)} entries, {len(other)} entries"]
+    return [
+      line
+      for i, pair in enumerate(zip(one, other, strict=True))
+      for line in differences(*pair, f"{where}[{i}]")
+    ]
+  return [] if one == other else [f"{where}: {one!r}, {other!r}"]
+
+
+def shard_checksums(workdir: pathlib.Path) -> dict[str, str]:
+  """Returns the SHA-256 of every file of every constructed data set.
+
+  Hidden files are left out: halves that a kill left and that nobody reads.
+  """
+  return {
+    str(path.relative_to(workdir)): hashlib.sha256(
+      path.read_bytes()
+    ).hexdigest()
+    for path in sorted(workdir.glob("*/data/**/*"))
+    if path.is_file()
+    and path.suffix not in _NOT_BYTES
+    and not path.name.startswith(".")
   }
-  found = json.loads((workdir / "results.json").read_text())
-  return {"results": results(found), "data sets": checksums}
 
 
-def command(args, workdir: pathlib.Path) -> list[str]:
-  """Returns the study's command line."""
+def command(
+  args: argparse.Namespace, workdir: pathlib.Path, cache: pathlib.Path
+) -> list[str]:
+  """Returns the command line of the study."""
   return [
     sys.executable,
     "-m",
     "robust_features.main",
     f"--config={args.config}",
+    f"--config.run.checkpoint_every_seconds={args.checkpoint_every_seconds}",
     f"--workdir={workdir}",
-    "--config.run.checkpoint_every_seconds=1.0",
-    *args.override,
+    f"--compilation_cache={cache}",
   ]
 
 
-def undisturbed(args, workdir: pathlib.Path) -> float:
-  """Runs the study to its end; returns the seconds it took."""
+def run_through(arguments: list[str], log: pathlib.Path) -> float:
+  """Runs a command to its end; returns its seconds.
+
+  Raises:
+    RuntimeError: If it fails.
+  """
   start = time.monotonic()
-  subprocess.run(command(args, workdir), check=True, stderr=subprocess.DEVNULL,
-                 stdout=subprocess.DEVNULL)  # fmt: skip
+  with log.open("ab") as file:
+    status = subprocess.run(
+      arguments, stdout=file, stderr=file, check=False
+    ).returncode
+  if status:
+    raise RuntimeError(f"the study failed with status {status}; see {log}")
   return time.monotonic() - start
 
 
-def disturbed(args, workdir: pathlib.Path, seconds: float) -> list[float]:
-  """Runs the study with kills in between; returns when they came."""
-  draw = random.Random(args.seed)
-  moments = sorted(draw.uniform(0, seconds) for _ in range(args.kills))
-  waits = [b - a for a, b in zip([0.0, *moments], moments, strict=False)]
-  kills = []
-  for wait in waits:
-    # Starting up is no work, so it does not count as time in the study.
+def kill_after(arguments: list[str], seconds: float, log: pathlib.Path) -> bool:
+  """Runs a command and kills it; returns False if it ended by itself.
+
+  Raises:
+    RuntimeError: If it failed by itself.
+  """
+  with log.open("ab") as file:
     process = subprocess.Popen(
-      command(args, workdir),
-      stderr=subprocess.DEVNULL,
-      stdout=subprocess.DEVNULL,
+      arguments, stdout=file, stderr=file, start_new_session=True
     )
     try:
-      process.wait(wait + args.startup)
+      status = process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-      process.kill()
+      os.killpg(process.pid, signal.SIGKILL)
       process.wait()
-      kills.append(wait)
-      last = max(
-        workdir.glob("*/"), key=lambda p: p.stat().st_mtime, default="-"
-      )
-      print(f"killed after {wait + args.startup:.1f} s, in {last}", flush=True)
-  undisturbed(args, workdir)
+      return True
+  if status:
+    raise RuntimeError(f"the study failed with status {status}; see {log}")
+  return False
+
+
+def disturb(
+  arguments: list[str], kills: int, work: float, startup: float,
+  log: pathlib.Path, generator: random.Random,
+) -> int:  # fmt: skip
+  """Kills a study again and again; returns how often it could be.
+
+  Args:
+    arguments: Its command.
+    kills: How often it should be killed.
+    work: Seconds that it takes undisturbed, start-up left out.
+    startup: Seconds of a start that finds everything done.
+    log: Where its output goes.
+    generator: Of the moments.
+  """
+  left = work
+  for number in range(kills):
+    # On average as much is left after the last kill as between two.
+    part = generator.uniform(0.0, 2.0 * left / (kills - number + 1))
+    if not kill_after(arguments, startup + part, log):
+      return number
+    left = max(left - part, 0.02 * work)
+    print(f"kill {number + 1}: after {startup + part:.1f} s", flush=True)
   return kills
 
 
-def main() -> None:
-  """Compares both runs and exits with 1 if they differ."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--config", default="configs/quickstart.py")
-  parser.add_argument("--kills", type=int, default=10)
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--startup", type=float, default=4.0,
-                      help="seconds that a start takes")  # fmt: skip
-  parser.add_argument("override", nargs="*", help="--config.field=value")
-  args = parser.parse_args()
-  with tempfile.TemporaryDirectory() as folder:
-    straight, broken = (pathlib.Path(folder, n) for n in ("straight", "broken"))
-    seconds = undisturbed(args, straight)
-    print(f"undisturbed: {seconds:.0f} s", flush=True)
-    kills = disturbed(args, broken, seconds)
-    equal = outcome(straight) == outcome(broken)
-  print(
-    f"{len(kills)} kills: results and checksums are "
-    + ("equal" if equal else "DIFFERENT")
+def compare(peace: pathlib.Path, war: pathlib.Path) -> list[str]:
+  """Returns the differences between two finished studies."""
+  one, other = (
+    comparable(json.loads((folder / "results.json").read_text()))
+    for folder in (peace, war)
   )
-  sys.exit(0 if equal and kills else 1)
+  found = differences(one, other)
+  return found + differences(shard_checksums(peace), shard_checksums(war))
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+  """Returns the command line's flags."""
+  parser = argparse.ArgumentParser(
+    description="Kills a study at random moments and compares its results.",
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    "--config", default="configs/quickstart.py", help=":variant allowed"
+  )
+  parser.add_argument("--kills", type=int, default=10)
+  parser.add_argument("--seed", type=int, default=0, help="of the moments")
+  parser.add_argument(
+    "--workdir", help="kept for inspection; default a temporary folder"
+  )
+  parser.add_argument(
+    "--checkpoint_every_seconds", type=float, default=1.0,
+    help="least time between two checkpoints",
+  )  # fmt: skip
+  return parser.parse_args(argv)
+
+
+def measure(
+  args: argparse.Namespace, root: pathlib.Path
+) -> tuple[int, list[str]]:
+  """Runs the study in peace and under fire.
+
+  Returns:
+    How often it was killed, and the differences between the two.
+
+  Raises:
+    RuntimeError: If the study fails by itself.
+  """
+  peace, war, cache = root / "peace", root / "war", root / "cache"
+  log = root / "log.txt"
+  total = run_through(command(args, peace, cache), log)
+  before = comparable(json.loads((peace / "results.json").read_text()))
+  startup = run_through(command(args, peace, cache), log)
+  after = comparable(json.loads((peace / "results.json").read_text()))
+  print(f"undisturbed: {total:.1f} s; with everything done: {startup:.1f} s")
+  done = disturb(
+    command(args, war, cache), args.kills, total - startup, startup, log,
+    random.Random(args.seed),
+  )  # fmt: skip
+  run_through(command(args, war, cache), log)
+  return done, differences(before, after, "rerun") + compare(peace, war)
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Prints a verdict; exits with status 1 if anything differs."""
+  args = parse(argv)
+  root = pathlib.Path(args.workdir or tempfile.mkdtemp(prefix="kills-"))
+  if (root / "peace").exists() or (root / "war").exists():
+    sys.exit(f"error: {root} holds a former run; choose another --workdir")
+  root.mkdir(parents=True, exist_ok=True)
+  try:
+    done, found = measure(args, root)
+  except (RuntimeError, OSError, ValueError) as error:
+    sys.exit(f"error: {error}")
+  count = len(shard_checksums(root / "peace"))
+  print(f"killed {done} times; compared results.json and {count} shard files")
+  if found:
+    sys.exit("FAILED: the results differ\n" + "\n".join(found[:20]))
+  if done < args.kills:
+    sys.exit(f"FAILED: it ended after {done} of {args.kills} kills")
+  print("PASSED: equal numbers, equal checksums")
+  if args.workdir is None:
+    shutil.rmtree(root)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
+import tempfile
 import unittest
 
 import jax
@@ -149,7 +150,7 @@ class ConvertTest(parameterized.TestCase):
 class ReadTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def assert_refused(self, path, message):
     with self.assertRaisesRegex(ValueError, message):
@@ -207,7 +208,7 @@ class ReadTest(parameterized.TestCase):
 class CommandTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def test_import_then_export_gives_the_file_back(self):
     source = self.folder / "source.safetensors"
