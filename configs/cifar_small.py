@@ -6,7 +6,7 @@ paper's, the pattern is the same. Prepare the data once with
 
 Command: python -m robust_features.main --config=configs/cifar_small.py \\
   --config.data.D.data_dir=DIR
-Time: about half an hour on two CPU cores; see docs/results/cifar_small.md.
+Time: about forty minutes on two CPU cores.
 Reference: arXiv:1905.02175, section 3, tables 1, 7, 9 and 10.
 """
 

@@ -1,7 +1,7 @@
 """The paper's tables on scikit-learn's 8x8 digits: real images, no download.
 
 Command: python -m robust_features.main --config=configs/digits.py
-Time: about a minute on two CPU cores; docs/results/digits.md.
+Time: minutes on two CPU cores.
 Reference: arXiv:1905.02175, section 3, tables 1, 7, 9 and 10.
 """
 
