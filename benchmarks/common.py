@@ -67,7 +67,9 @@ def fastest(seconds: dict[str, list[float]], names: list[str]) -> str:
   return min(names, key=lambda name: statistics.median(seconds[name]))
 
 
-def matmul_rate(dtype: str, size: int = 0, repeats: int = 10) -> float:
+def matmul_rate(
+  dtype: str, size: int = 0, repeats: int = 10, clock: str = "wall"
+) -> float:
   """Returns this device's measured matrix product rate in FLOP/s.
 
   The best of `repeats` chains of square products, as XLA runs them.
@@ -76,6 +78,7 @@ def matmul_rate(dtype: str, size: int = 0, repeats: int = 10) -> float:
     dtype: "float32" or "bfloat16".
     size: Side of the matrices; 0 chooses by the kind of device.
     repeats: Timed chains.
+    clock: See `interleave`.
   """
   on_cpu = jax.default_backend() == "cpu"
   size = size or (2048 if on_cpu else 8192)
@@ -88,8 +91,9 @@ def matmul_rate(dtype: str, size: int = 0, repeats: int = 10) -> float:
       x = (x @ x) * (1.0 / size)  # Keeps the numbers finite.
     return x
 
-  seconds = interleave({"chain": lambda: chain(x).block_until_ready()}, repeats)
-  return length * 2 * size**3 / min(seconds["chain"])
+  run = {"chain": lambda: chain(x).block_until_ready()}
+  seconds = interleave(run, repeats, clock)["chain"]
+  return length * 2 * size**3 / min(seconds)
 
 
 def forward_flops(apply: Callable, *args) -> int:

@@ -61,6 +61,10 @@ _CHANNELS_LAST = flags.DEFINE_bool("channels_last", True, "PyTorch's layout.")
 _COMPILE_TORCH = flags.DEFINE_bool("compile_torch", False, "torch.compile.")
 _WIDTH = flags.DEFINE_integer("width", 0, "Of the network; 0 is its own.")
 
+_CLOCK = flags.DEFINE_enum(
+  "clock", "wall", list(common.CLOCKS), "Wall time, or processor time."
+)
+
 
 class Problem(NamedTuple):
   """What both sides are given."""
@@ -291,7 +295,7 @@ def measure(problem: Problem, piece: str, peer, flops: float, peak: float):
   contenders = {"ours": mine.run}
   if peer is not None:
     contenders["PyTorch"] = peer.piece(piece)
-  seconds = common.interleave(contenders, _REPEATS.value)
+  seconds = common.interleave(contenders, _REPEATS.value, _CLOCK.value)
   work, unit = image_steps(piece)
   rows = []
   for name, taken in seconds.items():
@@ -322,7 +326,7 @@ def main(argv: list[str]) -> None:
   packages = ("torch",) if _PEER.value else ()
   print("\n".join(common.machine(packages)))
   problem = make_problem()
-  peak = common.matmul_rate(_DTYPE.value)
+  peak = common.matmul_rate(_DTYPE.value, clock=_CLOCK.value)
   print(f"matrix product, {_DTYPE.value}: {peak / 1e9:.0f} GFLOP/s measured")
   flops = count_flops(problem)
   for name, value in flops.items():
@@ -336,7 +340,7 @@ def main(argv: list[str]) -> None:
   compiled = ", torch.compile" if _COMPILE_TORCH.value else ""
   print(
     f"\n## {_MODEL.value}, batch {_BATCH.value}, {_DTYPE.value}; PyTorch:"
-    f" {layout}{compiled}\n\n{common.table(rows)}"
+    f" {layout}{compiled}; {_CLOCK.value} time\n\n{common.table(rows)}"
   )
 
 
