@@ -5,9 +5,9 @@ followed by the same command again, and compares what they found: every number
 of `results.json` (all but wall times, versions and the commit), the checksums
 of the data sets, and the bytes of their shards.
 
-The moments are spread over the study's work: each sitting lasts for its
-start-up and a random part of the work that is left. Both runs share one
-compilation cache, as reruns on one machine do.
+The moments are spread over the study's work: each sitting lasts for a random
+part of the work that is left, counted from when it has started up. Both runs
+share one compilation cache, as reruns on one machine do.
 
 Command, about three times the study's own time:
   python -m benchmarks.kill_and_resume --config=configs/quickstart.py --kills=10
@@ -29,6 +29,8 @@ from typing import Any
 
 # What may differ between two runs that found the same.
 NOT_NUMBERS = ("seconds", "train_seconds", "commit", "versions", "devices")
+# Written by every sitting before its first stage.
+MARKER = "config.txt"
 # Files of a data set that tell wall times.
 _NOT_BYTES = (".json", ".md")
 
@@ -98,32 +100,54 @@ def command(
   ]
 
 
-def run_through(arguments: list[str], log: pathlib.Path) -> float:
-  """Runs a command to its end; returns its seconds.
+def _stamp(marker: pathlib.Path) -> int:
+  """Returns when a file was last written, in nanoseconds; 0 for never."""
+  return marker.stat().st_mtime_ns if marker.exists() else 0
+
+
+def run_through(
+  arguments: list[str], marker: pathlib.Path, log: pathlib.Path
+) -> float:
+  """Runs a command to its end; returns its seconds after start-up.
+
+  Args:
+    arguments: The command.
+    marker: A file that it writes when it has started up.
+    log: Where its output goes.
 
   Raises:
     RuntimeError: If it fails.
   """
-  start = time.monotonic()
   with log.open("ab") as file:
     status = subprocess.run(
       arguments, stdout=file, stderr=file, check=False
     ).returncode
   if status:
     raise RuntimeError(f"the study failed with status {status}; see {log}")
-  return time.monotonic() - start
+  return time.time() - _stamp(marker) / 1e9
 
 
-def kill_after(arguments: list[str], seconds: float, log: pathlib.Path) -> bool:
+def kill_after(
+  arguments: list[str], marker: pathlib.Path, seconds: float, log: pathlib.Path
+) -> bool:
   """Runs a command and kills it; returns False if it ended by itself.
+
+  Args:
+    arguments: The command.
+    marker: A file that it writes when it has started up.
+    seconds: How long it may work after that.
+    log: Where its output goes.
 
   Raises:
     RuntimeError: If it failed by itself.
   """
+  before = _stamp(marker)
   with log.open("ab") as file:
     process = subprocess.Popen(
       arguments, stdout=file, stderr=file, start_new_session=True
     )
+    while process.poll() is None and _stamp(marker) == before:
+      time.sleep(0.02)
     try:
       status = process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -136,16 +160,16 @@ def kill_after(arguments: list[str], seconds: float, log: pathlib.Path) -> bool:
 
 
 def disturb(
-  arguments: list[str], kills: int, work: float, startup: float,
+  arguments: list[str], marker: pathlib.Path, kills: int, work: float,
   log: pathlib.Path, generator: random.Random,
 ) -> int:  # fmt: skip
   """Kills a study again and again; returns how often it could be.
 
   Args:
     arguments: Its command.
+    marker: A file that it writes when it has started up.
     kills: How often it should be killed.
     work: Seconds that it takes undisturbed, start-up left out.
-    startup: Seconds of a start that finds everything done.
     log: Where its output goes.
     generator: Of the moments.
   """
@@ -153,10 +177,10 @@ def disturb(
   for number in range(kills):
     # On average as much is left after the last kill as between two.
     part = generator.uniform(0.0, 2.0 * left / (kills - number + 1))
-    if not kill_after(arguments, startup + part, log):
+    if not kill_after(arguments, marker, part, log):
       return number
     left = max(left - part, 0.02 * work)
-    print(f"kill {number + 1}: after {startup + part:.1f} s", flush=True)
+    print(f"kill {number + 1}: {part:.1f} s after start-up", flush=True)
   return kills
 
 
@@ -204,15 +228,15 @@ def measure(
   """
   peace, war, cache = root / "peace", root / "war", root / "cache"
   log = root / "log.txt"
-  total = run_through(command(args, peace, cache), log)
+  work = run_through(command(args, peace, cache), peace / MARKER, log)
   before = comparable(json.loads((peace / "results.json").read_text()))
-  startup = run_through(command(args, peace, cache), log)
+  rest = run_through(command(args, peace, cache), peace / MARKER, log)
   after = comparable(json.loads((peace / "results.json").read_text()))
-  print(f"undisturbed: {total:.1f} s; with everything done: {startup:.1f} s")
-  generator, work = random.Random(args.seed), total - startup
+  print(f"undisturbed: {work:.1f} s; with everything done: {rest:.1f} s")
+  generator, done = random.Random(args.seed), 0
   for _ in range(6):
     done = disturb(
-      command(args, war, cache), args.kills, work, startup, log, generator
+      command(args, war, cache), war / MARKER, args.kills, work, log, generator
     )
     if done == args.kills:
       break
@@ -221,7 +245,7 @@ def measure(
     print(f"it ended after {done} kills; once more, sooner", flush=True)
     shutil.rmtree(war)
     work /= 2
-  run_through(command(args, war, cache), log)
+  run_through(command(args, war, cache), war / MARKER, log)
   return done, differences(before, after, "rerun") + compare(peace, war)
 
 

@@ -34,15 +34,34 @@ def digest(tree: Any) -> str:
 class Checkpoints:
   """The newest checkpoints of one run, saved in the background.
 
-  A save that was cut short leaves nothing behind that a reader would find.
+  A save that was cut short leaves nothing behind that a reader would find, and
+  its remains are removed by the next save.
+
+  Attributes:
+    directory: Where they are.
   """
 
-  def __init__(self, directory: str | pathlib.Path, keep: int = 1):
+  def __init__(
+    self,
+    directory: str | pathlib.Path,
+    *,
+    keep: int = 1,
+    read_only: bool = False,
+  ):
+    """Opens a folder of checkpoints.
+
+    Args:
+      directory: Where they are; made if missing, unless `read_only`.
+      keep: How many to keep.
+      read_only: Whether nothing there may be touched.
+    """
     self.directory = pathlib.Path(directory).absolute()
     self._manager = ocp.CheckpointManager(
       self.directory,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep, cleanup_tmp_directories=True
+        max_to_keep=keep,
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,
       ),
       item_names=("state", "metadata"),
     )
@@ -139,7 +158,7 @@ def load_variables(
   directory = pathlib.Path(directory)
   if not directory.is_dir():
     raise CheckpointError(f"there is no checkpoint at {directory}")
-  with Checkpoints(directory) as checkpoints:
+  with Checkpoints(directory, read_only=True) as checkpoints:
     found = checkpoints.restore(like)
   if found is None:
     raise CheckpointError(f"there is no checkpoint at {directory}")

@@ -22,7 +22,7 @@ import optax
 
 from robust_features import attacks, evaluate, preemption, sharding
 from robust_features.attacks import losses
-from robust_features.checkpoint import Checkpoints, digest
+from robust_features.checkpoint import Checkpoints, digest, load_variables
 from robust_features.data import augment
 from robust_features.data import dataset as ds
 from robust_features.logs import Logger, Stopwatch, describe, grid, progress
@@ -406,14 +406,7 @@ def load(
     ),
     jax.random.key(0),
   )
-  directory = pathlib.Path(workdir) / "checkpoints"
-  if not directory.is_dir():
-    raise ValueError(f"there is no checkpoint at {directory}; train it first")
-  with Checkpoints(directory) as checkpoints:
-    found = checkpoints.restore(like)
-  if found is None:
-    raise ValueError(f"there is no checkpoint at {directory}; train it first")
-  saved, _ = found
+  saved, _ = load_variables(pathlib.Path(workdir) / "checkpoints", like)
   variables = saved["state"].variables if which == "last" else saved["best"]
   return sharding.replicate(variables)
 

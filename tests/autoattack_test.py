@@ -184,8 +184,8 @@ class ModelTest(absltest.TestCase):
       (3, ("margin instead of the targeted DLR",)),
     ):
       logits_fn, x, y = _linear(num_classes)
-      result = _run(logits_fn, x, y, eps=0.3, attacks=("apgd-t",))
-      self.assertLess(result.robust_accuracy, 0.9)
+      result = _run(logits_fn, x, y, eps=0.6, attacks=("apgd-t",))
+      self.assertBetween(result.robust_accuracy, 0.1, 0.8)
       self.assertLen(result.warnings, 1)
       for word in words:
         self.assertIn(word, result.warnings[0])
@@ -296,7 +296,7 @@ class BadInputTest(parameterized.TestCase):
   @parameterized.parameters(
     (lambda x: jnp.full((len(x), 5), jnp.nan), "got NaN or inf on 10 images"),
     (lambda x: jnp.ones((len(x), 5)), "logits must depend on x"),
-    (lambda x: jnp.arange(len(x)) * 1.0, r"must return \[B, K\]"),
+    (lambda x: x[:, 0, 0, 0], r"must return \[B, K\]"),
     (lambda x: x[..., 0], r"must return \[B, K\]"),
     (lambda x: x[:, 0, :1, 0], "K >= 2"),
   )

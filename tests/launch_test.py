@@ -265,12 +265,22 @@ class KillsTest(absltest.TestCase):
     self.assertNotEqual(kills.shard_checksums(root), before)
 
   def test_kills_what_lasts_and_sees_what_ends(self):
-    log = folder(self) / "log"
-    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-    self.assertTrue(kills.kill_after(sleep, 0.2, log))
-    self.assertFalse(kills.kill_after([sys.executable, "-c", ""], 60, log))
+    root = folder(self)
+    marker, log = root / "marker", root / "log"
+
+    def python(code):
+      begin = f"open({str(marker)!r}, 'w').close(); "
+      return [sys.executable, "-c", begin + code]
+
+    lasts = python("import time; time.sleep(60)")
+    self.assertTrue(kills.kill_after(lasts, marker, 0.2, log))
+    self.assertFalse(kills.kill_after(python("pass"), marker, 60, log))
     with self.assertRaisesRegex(RuntimeError, "status 3"):
-      kills.kill_after([sys.executable, "-c", "exit(3)"], 60, log)
+      kills.kill_after(python("exit(3)"), marker, 60, log)
+    seconds = kills.run_through(
+      python("import time; time.sleep(1)"), marker, log
+    )
+    self.assertBetween(seconds, 1.0, 30.0)
 
 
 if __name__ == "__main__":

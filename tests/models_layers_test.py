@@ -150,6 +150,18 @@ class PoolTest(parameterized.TestCase):
       want[b, top + di, left + dj, c] += 1
     np.testing.assert_array_equal(grad, want)
 
+  @parameterized.parameters((2, 2), (3, 2))
+  def test_maxima_of_equal_pixels_and_nan(self, window, stride):
+    def pool(x):
+      return jnp.sum(layers.max_pool(x, window, stride))
+
+    x = jnp.ones((1, window, window, 1))
+    want = np.zeros(x.shape)
+    want[0, 0, 0] = 1
+    np.testing.assert_array_equal(jax.grad(pool)(x), want)
+    for i, j in np.ndindex(window, window):
+      self.assertTrue(np.isnan(pool(x.at[0, i, j].set(jnp.nan))))
+
   def test_mean_of_squares(self):
     x = images((2, 5, 4, 3))
     out = layers.mean_pool(x, 2)

@@ -464,7 +464,7 @@ class RefusalTest(parameterized.TestCase):
   def test_nothing_to_load(self):
     folder = toys.folder(self)
     for where in (folder, folder / "none"):
-      with self.assertRaisesRegex(ValueError, "no checkpoint.*train it first"):
+      with self.assertRaisesRegex(ValueError, "there is no checkpoint at"):
         train.load(toys.recipe(), toys.Linear(3), 44, (8, 8, 3), where)
 
 

@@ -104,12 +104,21 @@ def last_relu(x: jax.Array, fake: bool) -> jax.Array:
 
 
 def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
-  """Returns the maxima of square windows, without padding [B, H', W', C]."""
-  if window == stride:
-    # Same values; the gradient is a comparison, far faster on CPU than the
-    # scatter that a window reduction has for a gradient.
-    return jnp.max(_squares(x, window), axis=(2, 4))
-  return nn.max_pool(x, (window, window), (stride, stride))
+  """Returns the maxima of square windows, without padding [B, H', W', C].
+
+  Of equal pixels the first one gets the gradient, as in PyTorch.
+  """
+  if window != stride:
+    return nn.max_pool(x, (window, window), (stride, stride))
+  # Same values as a window reduction, whose gradient is a slow scatter on CPU.
+  # Not `jnp.max`: its gradient asks which pixel equals the maximum, and none
+  # does where the compiler rounds a recomputed pixel differently.
+  squares = _squares(x, window)
+  best = squares[:, :, 0, :, 0]
+  for i in range(1, window**2):
+    other = squares[:, :, i // window, :, i % window]
+    best = jnp.where((other > best) | jnp.isnan(other), other, best)
+  return best
 
 
 def mean_pool(x: jax.Array, window: int) -> jax.Array:
