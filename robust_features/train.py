@@ -1,4 +1,4 @@
-"""Standard and adversarial training: one pure step, one resumable driver.
+"""Standard and adversarial training: the resumable driver of `train_step`.
 
 The data set lies on the device as one array, a batch is a set of indices, and
 many steps run in one call, so the host is not in the loop. Everything random
@@ -18,79 +18,24 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from robust_features import attacks, evaluate, preemption, sharding
-from robust_features.attacks import losses
 from robust_features.checkpoint import Checkpoints, digest, load_variables
 from robust_features.data import augment
 from robust_features.data import dataset as ds
 from robust_features.logs import Logger, Stopwatch, describe, grid, progress
-from robust_features.models import init_variables
+from robust_features.train_step import (
+  Sums,
+  TrainConfig,
+  TrainState,
+  adversary_at,
+  init_state,
+  make_optimizer,
+  no_sums,
+  train_step,
+)
 
-SCHEDULES = ("constant", "step", "cosine", "linear")
 _INIT, _ORDER, _STEP, _EVAL = range(4)  # Streams of a run's key.
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-  """A training recipe: SGD with momentum, as the paper uses.
-
-  Attributes:
-    num_epochs: Passes over the training set; an incomplete last batch of an
-      epoch is left out.
-    batch_size: Images of one step, over all devices.
-    learning_rate: Its peak.
-    schedule: "constant"; "step" (times `drop_factor` every
-      `drop_every_epochs`); "cosine" or "linear" (to zero).
-    drop_every_epochs: See `schedule`.
-    drop_factor: See `schedule`.
-    warmup_epochs: The rate climbs linearly from zero over these.
-    momentum: Heavy-ball momentum.
-    weight_decay: L2 penalty added to every parameter's gradient.
-    augment: Random crop, flip, colour jitter, rotation.
-    adversary: The attack trained against; eps 0 is standard training.
-    eps_ramp_epochs: The adversary's radius and step grow linearly over these.
-    attack_bn_mode: BatchNorm under attack, "running" or "batch".
-    eval_every_epochs: How often the validation split is evaluated.
-  """
-
-  num_epochs: int
-  batch_size: int
-  learning_rate: float
-  schedule: str
-  drop_every_epochs: int
-  drop_factor: float
-  warmup_epochs: float
-  momentum: float
-  weight_decay: float
-  augment: augment.AugmentConfig
-  adversary: attacks.AttackConfig
-  eps_ramp_epochs: float
-  attack_bn_mode: str
-  eval_every_epochs: int
-
-  def __post_init__(self):
-    if self.schedule not in SCHEDULES:
-      raise ValueError(
-        f"schedule must be one of {SCHEDULES}, got {self.schedule!r}"
-      )
-    if self.attack_bn_mode not in ("running", "batch"):
-      raise ValueError(
-        f"attack_bn_mode must be 'running' or 'batch', got "
-        f"{self.attack_bn_mode!r}"
-      )
-    for name in ("num_epochs", "batch_size", "eval_every_epochs",
-                 "drop_every_epochs"):  # fmt: skip
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f"{name} must be at least 1, got {getattr(self, name)}"
-        )
-    for name in ("learning_rate", "momentum", "weight_decay", "drop_factor",
-                 "warmup_epochs", "eps_ramp_epochs"):  # fmt: skip
-      value = getattr(self, name)
-      if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,29 +57,6 @@ class RunConfig:
       )
 
 
-class Sums(NamedTuple):
-  """Sums over the current epoch's training examples, scalars float32."""
-
-  loss: jax.Array
-  correct: jax.Array
-  count: jax.Array
-
-
-class TrainState(NamedTuple):
-  """Everything that training changes; arrays only."""
-
-  step: jax.Array
-  params: Any
-  batch_stats: Any
-  opt_state: Any
-  sums: Sums
-
-  @property
-  def variables(self) -> dict[str, Any]:
-    """The model's variables, as linen wants them."""
-    return _variables(self.params, self.batch_stats)
-
-
 class TrainResult(NamedTuple):
   """A trained model.
 
@@ -154,147 +76,6 @@ class TrainResult(NamedTuple):
   history: list[dict[str, Any]]
   digest: str
   seconds: float
-
-
-def _variables(params, batch_stats) -> dict[str, Any]:
-  return (
-    {"params": params, "batch_stats": batch_stats}
-    if batch_stats
-    else {"params": params}
-  )
-
-
-def learning_rate_fn(cfg: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
-  """Returns the learning rate as a function of the step."""
-  total = cfg.num_epochs * steps_per_epoch
-  warmup = round(cfg.warmup_epochs * steps_per_epoch)
-
-  def rate(step):
-    step = jnp.asarray(step, jnp.float32)
-    if cfg.schedule == "step":
-      drops = jnp.floor(step / (cfg.drop_every_epochs * steps_per_epoch))
-      factor = jnp.power(cfg.drop_factor, drops)
-    else:
-      done = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
-      factor = {
-        "constant": jnp.ones_like(done),
-        "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * done)),
-        "linear": 1.0 - done,
-      }[cfg.schedule]
-    ramp = jnp.minimum(1.0, (step + 1.0) / max(warmup, 1)) if warmup else 1.0
-    return cfg.learning_rate * factor * ramp
-
-  return rate
-
-
-def make_optimizer(
-  cfg: TrainConfig, steps_per_epoch: int
-) -> optax.GradientTransformation:
-  """Returns SGD as PyTorch defines it: the decay joins the gradient."""
-  return optax.chain(
-    optax.add_decayed_weights(cfg.weight_decay),
-    optax.sgd(learning_rate_fn(cfg, steps_per_epoch), cfg.momentum),
-  )
-
-
-def init_state(
-  model: nn.Module,
-  cfg: TrainConfig,
-  steps_per_epoch: int,
-  image_shape: tuple[int, ...],
-  key: jax.Array,
-) -> TrainState:
-  """Returns the state before the first step."""
-  # Weak types would make the second and third chunk compile anew.
-  variables = jax.tree.map(
-    lambda leaf: jnp.asarray(leaf, leaf.dtype),
-    init_variables(model, key, image_shape),
-  )
-  opt_state = make_optimizer(cfg, steps_per_epoch).init(variables["params"])
-  return TrainState(
-    step=jnp.zeros((), jnp.int32),
-    params=variables["params"],
-    batch_stats=variables.get("batch_stats", {}),
-    opt_state=opt_state,
-    sums=_no_sums(),
-  )
-
-
-def _no_sums() -> Sums:
-  return Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields))
-
-
-def adversary_at(
-  cfg: TrainConfig, step: jax.Array, steps_per_epoch: int
-) -> attacks.AttackConfig:
-  """Returns the adversary of one step, its radius and step size ramped up."""
-  ramp_steps = cfg.eps_ramp_epochs * steps_per_epoch
-  if ramp_steps < 1:
-    return cfg.adversary
-  part = jnp.minimum(1.0, (step.astype(jnp.float32) + 1.0) / ramp_steps)
-  return dataclasses.replace(
-    cfg.adversary,
-    eps=cfg.adversary.eps * part,
-    step_size=cfg.adversary.step_size * part,
-  )
-
-
-def train_step(
-  state: TrainState,
-  x: jax.Array,
-  y: jax.Array,
-  keys: jax.Array,
-  *,
-  model: nn.Module,
-  tx: optax.GradientTransformation,
-  adversary: attacks.AttackConfig | None,
-  attack_bn_mode: str,
-) -> TrainState:
-  """Takes one step of SGD on a batch, attacked first if there is an adversary.
-
-  Args:
-    state: Before the step.
-    x: `[B, H, W, C]` float32 in [0, 1].
-    y: `[B]` int32.
-    keys: `[B]` PRNG keys of the attack's random starts.
-    model: The architecture.
-    tx: The optimiser.
-    adversary: None for standard training.
-    attack_bn_mode: BatchNorm under attack.
-
-  Returns:
-    The state after the step, the batch's loss and hits added to its sums.
-  """
-  if adversary is not None:
-
-    def objective(z):
-      outputs = evaluate.apply(model, state.variables, z, attack_bn_mode)
-      return losses.cross_entropy(outputs.logits, y)
-
-    x = attacks.maximize(objective, x, keys, adversary).x_adv
-    x = jax.lax.stop_gradient(x)
-
-  def mean_loss(params):
-    outputs, new = model.apply(
-      _variables(params, state.batch_stats), x,
-      bn_mode="train", mutable=["batch_stats"],
-    )  # fmt: skip
-    loss = losses.cross_entropy(outputs.logits, y)
-    correct = outputs.logits.argmax(1) == y
-    return loss.mean(), (loss, correct, new.get("batch_stats", {}))
-
-  grads, (loss, correct, batch_stats) = jax.grad(mean_loss, has_aux=True)(
-    state.params
-  )
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  seen = Sums(loss.sum(), correct.sum(dtype=jnp.float32), jnp.float32(len(y)))
-  return TrainState(
-    step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
-    batch_stats=batch_stats,
-    opt_state=opt_state,
-    sums=jax.tree.map(jnp.add, state.sums, seen),
-  )
 
 
 @functools.partial(
@@ -466,7 +247,7 @@ class _Driver:
     end = (epoch + 1) * self.steps_per_epoch
     step, pending = int(self.state.step), None
     if step % self.steps_per_epoch == 0:
-      self.state = self.state._replace(sums=sharding.replicate(_no_sums()))
+      self.state = self.state._replace(sums=sharding.replicate(no_sums()))
     while step < end:
       count = min(self.run.chunk_steps, end - step)
       self.state, sums = _train_chunk(

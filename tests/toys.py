@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import train
+from robust_features import train_step
 from robust_features.attacks import AttackConfig
 from robust_features.data import augment
 from robust_features.data import dataset as ds
@@ -74,7 +74,7 @@ def recipe(**changes):
     "eps_ramp_epochs": 0.0, "attack_bn_mode": "running",
     "eval_every_epochs": 1,
   }  # fmt: skip
-  return train.TrainConfig(**(fields | changes))
+  return train_step.TrainConfig(**(fields | changes))
 
 
 def keys(num, seed=0):

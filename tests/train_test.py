@@ -18,6 +18,7 @@ from robust_features import (
   preemption,
   sharding,
   train,
+  train_step,
 )
 from robust_features.attacks import AttackConfig
 from robust_features.data import augment
@@ -62,7 +63,7 @@ class ScheduleTest(parameterized.TestCase):
       num_epochs=4, learning_rate=0.2, schedule=schedule, warmup_epochs=warmup,
       drop_every_epochs=2, drop_factor=0.1,
     )  # fmt: skip
-    rate = train.learning_rate_fn(cfg, 10)
+    rate = train_step.learning_rate_fn(cfg, 10)
     for step, want in points.items():
       found = float(rate(jnp.int32(step)))
       self.assertAlmostEqual(found, want, places=6, msg=f"step {step}")
@@ -70,12 +71,12 @@ class ScheduleTest(parameterized.TestCase):
   def test_the_adversary_grows(self):
     cfg = toys.recipe(adversary=ATTACK, eps_ramp_epochs=2.0)
     for step, part in ((0, 0.05), (9, 0.5), (19, 1.0), (70, 1.0)):
-      found = train.adversary_at(cfg, jnp.int32(step), 10)
+      found = train_step.adversary_at(cfg, jnp.int32(step), 10)
       np.testing.assert_allclose(found.eps, 0.5 * part, rtol=1e-6)
       np.testing.assert_allclose(found.step_size, 0.2 * part, rtol=1e-6)
       self.assertEqual(found.num_steps, 2)
     cfg = dataclasses.replace(cfg, eps_ramp_epochs=0.0)
-    self.assertEqual(train.adversary_at(cfg, jnp.int32(0), 10), ATTACK)
+    self.assertEqual(train_step.adversary_at(cfg, jnp.int32(0), 10), ATTACK)
 
 
 def softmax_gradients(w, b, x, y):
@@ -96,15 +97,15 @@ class TrainStepTest(parameterized.TestCase):
     )
     eps = 0.05
     adversary = AttackConfig("linf", eps, eps, 1) if adversarial else None
-    model, tx = toys.Linear(3), train.make_optimizer(cfg, 1)
+    model, tx = toys.Linear(3), train_step.make_optimizer(cfg, 1)
     rng = np.random.default_rng(0)
     x = rng.uniform(0.2, 0.8, (3, 4, 2, 2, 3))  # Three batches of four.
     y = rng.integers(3, size=(3, 4))
-    state = train.init_state(model, cfg, 1, (2, 2, 3), jax.random.key(0))
+    state = train_step.init_state(model, cfg, 1, (2, 2, 3), jax.random.key(0))
     w, b = (np.asarray(state.params[k], np.float64) for k in ("kernel", "bias"))
     vw, vb = np.zeros_like(w), np.zeros_like(b)
     for i in range(3):
-      state = train.train_step(
+      state = train_step.train_step(
         state, jnp.asarray(x[i], jnp.float32), jnp.asarray(y[i], jnp.int32),
         toys.keys(4), model=model, tx=tx, adversary=adversary,
         attack_bn_mode="running",
@@ -125,12 +126,12 @@ class TrainStepTest(parameterized.TestCase):
     cfg, model = toys.recipe(learning_rate=0.0), toys.Linear(3)
     data = toys.dataset(8)
     x, y = jnp.asarray(data.images, jnp.float32) / 255, jnp.asarray(data.labels)
-    state = train.init_state(model, cfg, 1, (8, 8, 3), jax.random.key(0))
+    state = train_step.init_state(model, cfg, 1, (8, 8, 3), jax.random.key(0))
     logits = np.asarray(model.apply(state.variables, x).logits, np.float64)
     for _ in range(2):
-      state = train.train_step(
+      state = train_step.train_step(
         state, x, y, toys.keys(8), model=model,
-        tx=train.make_optimizer(cfg, 1), adversary=None,
+        tx=train_step.make_optimizer(cfg, 1), adversary=None,
         attack_bn_mode="running",
       )  # fmt: skip
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -147,7 +148,7 @@ class TrainStepTest(parameterized.TestCase):
     cfg, model = toys.recipe(adversary=ATTACK), toys.small_cnn()
     data = toys.dataset(8)
     x, y = jnp.asarray(data.images, jnp.float32) / 255, jnp.asarray(data.labels)
-    state = train.init_state(model, cfg, 1, (8, 8, 3), jax.random.key(0))
+    state = train_step.init_state(model, cfg, 1, (8, 8, 3), jax.random.key(0))
     rng = np.random.default_rng(0)
     old = jax.tree.map(
       lambda v: v + jnp.asarray(rng.uniform(0, 0.1, v.shape), jnp.float32),
@@ -168,8 +169,8 @@ class TrainStepTest(parameterized.TestCase):
     )  # fmt: skip
     conv = np.asarray(seen["intermediates"]["conv1"]["__call__"][0], np.float64)
     conv = conv.reshape(-1, conv.shape[-1])
-    new = train.train_step(
-      state, x, y, keys, model=model, tx=train.make_optimizer(cfg, 1),
+    new = train_step.train_step(
+      state, x, y, keys, model=model, tx=train_step.make_optimizer(cfg, 1),
       adversary=ATTACK, attack_bn_mode=attack_bn_mode,
     ).batch_stats["bn1"]  # fmt: skip
     mean = 0.9 * np.asarray(old["bn1"]["mean"]) + 0.1 * conv.mean(0)
