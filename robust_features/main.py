@@ -4,6 +4,7 @@ A finished part is skipped and an interrupted one goes on where it stopped; the
 same command serves for both.
 """
 
+import errno
 import os
 import pathlib
 import re
@@ -63,6 +64,16 @@ def _fail(error: BaseException) -> None:
   sys.exit(f"error: {' '.join(text.split())}")
 
 
+def _explained(error: Exception, workdir: pathlib.Path) -> Exception:
+  """Returns an error with its remedy where the libraries do not tell it."""
+  if os.strerror(errno.ENOSPC) in str(error):
+    return OSError(
+      f"no space left on the disk of {workdir}; free some and run the same "
+      "command again: it goes on from what is saved"
+    )
+  return error
+
+
 def _use_cache(directory: str) -> None:
   if directory:
     jax.config.update("jax_compilation_cache_dir", directory)
@@ -90,7 +101,7 @@ def main(argv: list[str]) -> None:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")
     sys.exit(143)
   except (ValueError, OSError) as error:
-    _fail(error)
+    _fail(_explained(error, workdir))
 
 
 if __name__ == "__main__":

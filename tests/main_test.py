@@ -1,5 +1,6 @@
 """The command line as a user meets it: every config, errors, interruptions."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -243,6 +244,17 @@ class ErrorsTest(CommandTestCase):
     path.write_text("")
     found = self.call(QUICKSTART, workdir=path)
     self.assert_one_line(found, "file")
+
+  def test_a_full_disk(self):
+    # As TensorStore tells it, which mounting a tiny disk showed.
+    for error in (
+      OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "w/x.npy"),
+      ValueError("RESOURCE_EXHAUSTED: w/x: No space left on device [28]"),
+    ):
+      text = str(main._explained(error, pathlib.Path("w")))
+      self.assertRegex(text, "^no space left on the disk of w; .*same command")
+    other = ValueError("another")
+    self.assertIs(main._explained(other, pathlib.Path("w")), other)
 
 
 class SmokeTest(CommandTestCase):

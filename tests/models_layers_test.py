@@ -85,11 +85,10 @@ class BatchNormTest(parameterized.TestCase):
     _, updated = layers.BatchNorm().apply(
       variables, images(), mode, mutable=["batch_stats"]
     )
-    jax.tree.map(
-      np.testing.assert_array_equal,
-      updated["batch_stats"],
-      variables["batch_stats"],
-    )
+    for name in ("mean", "var"):
+      np.testing.assert_array_equal(
+        updated["batch_stats"][name], variables["batch_stats"][name]
+      )
 
   def test_variance_survives_a_large_mean(self):
     x = images() + np.float32(1000)
