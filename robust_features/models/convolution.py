@@ -31,7 +31,7 @@ from jax import lax
 
 _NHWC_HWIO = ("NHWC", "HWIO", "NHWC")
 
-# Up to _FEW channels, and from _MANY channels on, other forms than a convolution
+# Up to _FEW and from _MANY channels on, other forms than a convolution
 # are faster (measured; docs/performance.md).
 _FEW, _MANY = 4, 128
 
