@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
 import tqdm
 
 from robust_features import files
@@ -26,6 +25,8 @@ class Logger:
     self._board = None
     if not self._active:
       return
+    import tensorboardX  # Late: who only measures speed may lack it.
+
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._drop_after(first_step)
     self._board = tensorboardX.SummaryWriter(
