@@ -280,9 +280,10 @@ class Trainer:
     """Takes one step on the images at `indices`; returns the mean loss."""
     x, y = self.images[indices], self.labels[indices]
     if self.adversary is not None:
-      self.twin.eval()
+      # Compiled, the attack would otherwise also work out these gradients.
+      self.twin.eval().requires_grad_(False)
       x = l2_pgd(self._logits, x, y, **self.adversary)
-    self.twin.train()
+    self.twin.train().requires_grad_(True)
     self.optimizer.zero_grad(set_to_none=True)
     loss = functional.cross_entropy(self._logits(x), y)
     loss.backward()

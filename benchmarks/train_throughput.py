@@ -28,19 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from benchmarks import common
-from robust_features import (
-  attacks,
-  construct,
-  models,
-  recipes,
-  settings,
-  sharding,
-  train,
-)
-from robust_features.attacks import losses
-
-PIECES = ("standard", "adversarial", "inversion")
+from benchmarks import common, pieces
+from robust_features import attacks, construct, models, sharding, train
 
 _MODEL = flags.DEFINE_string(
   "model", "resnet18", "A ResNet or CNN of `MODELS`."
@@ -54,7 +43,7 @@ _STEPS = flags.DEFINE_integer("steps", 4, "Training steps of a timed call.")
 _ATTACK_STEPS = flags.DEFINE_integer("attack_steps", 7, "Of the adversary.")
 _INVERSION_STEPS = flags.DEFINE_integer("inversion_steps", 20, "Timed ones.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds.")
-_PIECES = flags.DEFINE_list("pieces", list(PIECES), "What to measure.")
+_PIECES = flags.DEFINE_list("pieces", list(pieces.PIECES), "What to measure.")
 _PEER = flags.DEFINE_bool("peer", True, "Whether PyTorch runs beside us.")
 _THREADS = flags.DEFINE_integer("threads", os.cpu_count() or 1, "PyTorch's.")
 _CHANNELS_LAST = flags.DEFINE_bool("channels_last", True, "PyTorch's layout.")
@@ -85,17 +74,6 @@ class Piece(NamedTuple):
   compiled: Any
 
 
-def _recipe(adversary) -> train.TrainConfig:
-  section = recipes.train(
-    batch_size=_BATCH.value,
-    augment=recipes.no_augmentation(),
-    adversary=adversary,
-    schedule="constant",
-    learning_rate=0.01,
-  )
-  return settings.build(train.TrainConfig, section.to_dict(), "train")
-
-
 def make_problem() -> Problem:
   """Returns random images, enough for one timed call, and fresh weights."""
   fields = {"name": _MODEL.value, "width": _WIDTH.value, "dtype": _DTYPE.value}
@@ -103,14 +81,14 @@ def make_problem() -> Problem:
   shape = (_SIZE.value, _SIZE.value, 3)
   generator = np.random.default_rng(0)
   count = _BATCH.value * _STEPS.value
-  adversary = recipes.attack("l2", 0.5, 0.1, _ATTACK_STEPS.value)
+  adversary = attacks.AttackConfig("l2", 0.5, 0.1, _ATTACK_STEPS.value)
   return Problem(
     model,
     models.init_variables(model, jax.random.key(0), shape),
     generator.integers(0, 256, (count, *shape), dtype=np.uint8),
     generator.integers(0, 10, count).astype(np.int32),
-    _recipe(recipes.no_adversary()),
-    _recipe(adversary),
+    pieces.recipe(_BATCH.value),
+    pieces.recipe(_BATCH.value, adversary),
   )
 
 
@@ -138,12 +116,9 @@ def our_training(problem: Problem, cfg: train.TrainConfig) -> Piece:
 def our_inversion(problem: Problem) -> Piece:
   """Returns the construction of one batch of D_R, from other images."""
   images, labels = sharding.replicate((problem.images, problem.labels))
-  attack = settings.build(
-    attacks.AttackConfig,
-    recipes.attack("l2", float("inf"), 0.1, _INVERSION_STEPS.value,
-                   keep_best=False).to_dict(),
-    "attack",
-  )  # fmt: skip
+  attack = attacks.AttackConfig(
+    "l2", float("inf"), 0.1, _INVERSION_STEPS.value, keep_best=False
+  )
   kept = {"kind": "robust", "init": "image", "fake_relu": True,
           "pixels": "uint8", "num_classes": 10}  # fmt: skip
   args = (problem.variables, images, labels, images,
@@ -238,14 +213,8 @@ class Peer:
 
 def passes(piece: str) -> float:
   """Returns the forward passes' worth of work of one image of a timed call."""
-  steps = _ATTACK_STEPS.value
-  # Two a gradient in the image, three a gradient in the parameters, and one
-  # more to compare the attack's last iterate with its best.
-  return {
-    "standard": 3 * _STEPS.value,
-    "adversarial": (2 * steps + 1 + 3) * _STEPS.value,
-    "inversion": 2 * _INVERSION_STEPS.value,
-  }[piece]
+  steps = _INVERSION_STEPS if piece == "inversion" else _STEPS
+  return steps.value * pieces.forward_passes(piece, _ATTACK_STEPS.value)
 
 
 def image_steps(piece: str) -> tuple[int, str]:
@@ -253,40 +222,6 @@ def image_steps(piece: str) -> tuple[int, str]:
   if piece == "inversion":
     return _BATCH.value * _INVERSION_STEPS.value, "image-steps/s"
   return _BATCH.value * _STEPS.value, "images/s"
-
-
-def count_flops(problem: Problem) -> dict[str, float]:
-  """Returns the operations of one image's pieces, by shapes and by XLA."""
-  x = jnp.zeros((_BATCH.value, *problem.images.shape[1:]))
-  y = jnp.zeros(_BATCH.value, jnp.int32)
-  model, variables = problem.model, problem.variables
-
-  def forward(variables, x):
-    return model.apply(variables, x).logits
-
-  def image_gradient(variables, x):
-    def loss(x):
-      return losses.cross_entropy(forward(variables, x), y).sum()
-
-    return jax.grad(loss)(x)
-
-  def parameter_gradient(variables, x):
-    def loss(params):
-      outputs, _ = model.apply(
-        variables | {"params": params}, x,
-        bn_mode="train", mutable=["batch_stats"],
-      )  # fmt: skip
-      return losses.cross_entropy(outputs.logits, y).mean()
-
-    return jax.grad(loss)(variables["params"])
-
-  by_shapes = float(common.forward_flops(forward, variables, x))
-  found = {"forward, by shapes": by_shapes}
-  for name, fn in (("forward", forward), ("image gradient", image_gradient),
-                   ("parameter gradient", parameter_gradient)):  # fmt: skip
-    compiled = jax.jit(fn).lower(variables, x).compile()
-    found[f"{name}, by XLA"] = common.xla_flops(compiled)
-  return {name: value / _BATCH.value for name, value in found.items()}
 
 
 def measure(problem: Problem, piece: str, peer, flops: float, peak: float):
@@ -319,7 +254,7 @@ def measure(problem: Problem, piece: str, peer, flops: float, peak: float):
 
 def main(argv: list[str]) -> None:
   """Measures every piece and prints one table."""
-  unknown = sorted(set(_PIECES.value) - set(PIECES))
+  unknown = sorted(set(_PIECES.value) - set(pieces.PIECES))
   if len(argv) > 1 or unknown:
     sys.exit(f"error: unknown argument or piece {(argv[1:] + unknown)[0]!r}")
   logging.set_verbosity(logging.WARNING)
@@ -328,7 +263,9 @@ def main(argv: list[str]) -> None:
   problem = make_problem()
   peak = common.matmul_rate(_DTYPE.value, clock=_CLOCK.value)
   print(f"matrix product, {_DTYPE.value}: {peak / 1e9:.0f} GFLOP/s measured")
-  flops = count_flops(problem)
+  flops = pieces.count_flops(
+    problem.model, problem.variables, problem.images.shape[1:], _BATCH.value
+  )
   for name, value in flops.items():
     print(f"operations an image, {name}: {value / 1e6:.2f} MFLOP")
   peer = Peer(problem) if _PEER.value else None

@@ -11,7 +11,7 @@ Command: python -m robust_features.main --config=configs/cifar_nonrobust.py \\
   --config.data.cifar10_1.data_dir=DIR2.
 Hardware: GPUs. The folders `standard` and `robust` of a finished cifar_robust
   may be copied into the workdir: they are the same stages.
-Time: not measured at full size.
+Time: not measured at full size; `python -m benchmarks.cost` counts operations.
 Expect: tables 1, 9 and 10, which the rows carry beside ours. Residual networks
   of other depths differ widely here; ResNet-50 is what the paper used.
 Reference: arXiv:1905.02175, section 3.2, appendices C.5, D.4 to D.7.

@@ -4,7 +4,7 @@ Command: python -m robust_features.main --config=configs/cifar_standard.py \\
   --config.data.D.data_dir=DIR
 Hardware: one GPU; not for a CPU. bfloat16 with
   --config.models.main.dtype=bfloat16.
-Time: not measured at full size.
+Time: not measured at full size; `python -m benchmarks.cost` counts operations.
 Expect: the paper's 95.25% and, at l2 0.25, anything from 4.5 to 11.3% by the
   attack's strength (7.34% for the released model under PGD-100).
 Reference: arXiv:1905.02175, table 7, first row; appendix C.2.

@@ -156,10 +156,14 @@ def load_variables(
       another structure than `like`.
   """
   directory = pathlib.Path(directory)
+  nothing = CheckpointError(
+    f"there is no checkpoint at {directory}; if a finished stage lost it, "
+    "delete the stage's folder and run again"
+  )
   if not directory.is_dir():
-    raise CheckpointError(f"there is no checkpoint at {directory}")
+    raise nothing
   with Checkpoints(directory, read_only=True) as checkpoints:
     found = checkpoints.restore(like)
   if found is None:
-    raise CheckpointError(f"there is no checkpoint at {directory}")
+    raise nothing
   return found

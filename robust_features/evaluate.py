@@ -16,10 +16,11 @@ import jax
 import numpy as np
 
 from robust_features import attacks, preemption, sharding
-from robust_features.attacks import carlini_wagner, losses
+from robust_features.attacks import losses
 from robust_features.attacks.pgd import ObjectiveFn
 from robust_features.data import dataset as ds
 from robust_features.logs import progress
+from robust_features.parts import Parts
 
 LOSSES = {
   "cross_entropy": losses.cross_entropy,
@@ -232,6 +233,7 @@ def evaluate(
   name: str = "evaluate",
   *,
   interruptible: bool = True,
+  parts: Parts | None = None,
 ) -> Evaluation:
   """Measures accuracy and robust accuracy at every radius of `cfg.eps`.
 
@@ -244,6 +246,7 @@ def evaluate(
     name: For the progress bar.
     interruptible: Whether to stop between batches when the process is asked
       to; a caller that must save something first says no.
+    parts: Where batches are kept that an earlier sitting attacked.
 
   Raises:
     ValueError: If a radius exceeds the box, or outputs are not finite.
@@ -257,6 +260,7 @@ def evaluate(
   images, labels = sharding.replicate((dataset.images, dataset.labels))
   batch_size = even_batch(cfg.batch_size, len(dataset.labels))
   robust, by_class, attacked, stuck = {}, {}, 0, 0
+  run = (parts or Parts()).run
   with progress(len(alive) * len(cfg.eps), name, unit="image") as bar:
     for eps in sorted(cfg.eps):
       attack = functools.partial(
@@ -265,7 +269,7 @@ def evaluate(
       )  # fmt: skip
       attacked += len(alive)
       alive, zeros = _survivors(
-        lambda part, attack=attack: attack(part),
+        functools.partial(run, _part_name(cfg, eps), function=attack),
         alive,
         batch_size,
         bar,
@@ -282,6 +286,10 @@ def evaluate(
     num_examples=len(dataset.labels),
     seconds=time.monotonic() - start,
   )
+
+
+def _part_name(cfg: EvaluateConfig, eps: float) -> str:
+  return f"eps{eps:g}-steps{cfg.num_steps}-ratio{cfg.step_ratio:g}"
 
 
 def _by_class(alive: np.ndarray, dataset: ds.Dataset) -> list[float]:
@@ -312,6 +320,7 @@ def step_sweep(
   key: jax.Array,
   steps: tuple[int, ...],
   step_ratios: tuple[float, ...],
+  parts: Parts | None = None,
 ) -> list[dict[str, Any]]:
   """Robust accuracy at `cfg.eps[0]` against the number of steps.
 
@@ -328,8 +337,9 @@ def step_sweep(
         cfg, eps=cfg.eps[:1], num_steps=num_steps, step_ratio=ratio
       )
       found = evaluate(
-        model, variables, dataset, attempt, key, f"{num_steps} steps"
-      )
+        model, variables, dataset, attempt, key, f"{num_steps} steps",
+        parts=parts,
+      )  # fmt: skip
       tried[ratio] = found.robust_accuracy[cfg.eps[0]]
     best = min(tried, key=lambda ratio: tried[ratio])
     rows.append(
@@ -340,42 +350,6 @@ def step_sweep(
       }
     )
   return rows
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _nearest(model, variables, images, labels, indices, cfg):
-  x = ds.to_float(sharding.split_batch(images[indices]))
-
-  def logits_fn(z):
-    return apply(model, variables, z).logits
-
-  y = labels[indices]
-  return carlini_wagner.minimize_distance(logits_fn, x, y, cfg).distance
-
-
-def nearest_errors(
-  model: nn.Module,
-  variables: Any,
-  dataset: ds.Dataset,
-  cfg: attacks.CarliniWagnerConfig,
-  batch_size: int,
-) -> np.ndarray:
-  """Returns the l2 distance `[N]` of the nearest error that CW-l2 finds.
-
-  Robust accuracy at eps is the fraction above eps.
-
-  Reference: arXiv:1608.04644, section VI.A.
-  """
-  images, labels = sharding.replicate((dataset.images, dataset.labels))
-  batch_size = even_batch(batch_size, dataset.num_examples)
-  found = []
-  with progress(dataset.num_examples, "CW-l2", unit="image") as bar:
-    for part, count in batches(np.arange(dataset.num_examples), batch_size):
-      preemption.check()
-      distance = _nearest(model, variables, images, labels, part, cfg)
-      found.append(np.asarray(distance)[:count])
-      bar.update(count)
-  return np.concatenate(found)
 
 
 def cue_shares(

@@ -122,6 +122,42 @@ def step_sweep(
   return save(figure, folder, name)
 
 
+def transfer(
+  name: str, found: dict[str, Any], folder: pathlib.Path
+) -> pathlib.Path:
+  """Draws success of transfer against what was learnt (figures 3 and 13)."""
+  figure = matplotlib.figure.Figure(figsize=(7.2, 3.2))
+  for axes, kind in zip(
+    figure.subplots(1, 2), ("untargeted", "targeted"), strict=True
+  ):
+    for points, label, style in (
+      (found["paper"], "the paper's", {"marker": "D", "mfc": "none"}),
+      (found["rows"], "ours", {"marker": "o"}),
+    ):
+      if points:
+        colour = "0.45" if label != "ours" else COLOURS[0]
+        _points(axes, points, kind, label=label, color=colour, **style)
+    axes.set_xlabel("test accuracy, trained on D_det (%)")
+    axes.set_ylabel(f"{kind} examples that succeed (%)")
+    axes.margins(0.16)
+  figure.axes[0].legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+  figure.tight_layout()
+  return save(figure, folder, name)
+
+
+def _points(axes, points: list[dict[str, Any]], kind: str, **style) -> None:
+  """Draws one mark an architecture, names above and below in turn."""
+  points = sorted(points, key=lambda point: point["learner_accuracy"])
+  x = [100 * point["learner_accuracy"] for point in points]
+  y = [100 * point[kind] for point in points]
+  axes.plot(x, y, linestyle="none", **style)
+  for i, point in enumerate(points):
+    axes.annotate(
+      point["architecture"], (x[i], y[i]), xytext=(4, -9 if i % 2 else 4),
+      textcoords="offset points", fontsize=7, color=style["color"],
+    )  # fmt: skip
+
+
 def picture_rows(
   names: list[str], pictures: list[np.ndarray], folder: pathlib.Path
 ) -> pathlib.Path:

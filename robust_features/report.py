@@ -25,8 +25,11 @@ def write(results: dict[str, Any], workdir: pathlib.Path, config) -> None:
   files.write_json(workdir / "results.json", results)
   files.write_text(workdir / "results.md", markdown(results))
   drawn = _figures(results, workdir)
-  say("\n" + table(results))
-  say("\n".join(notes(results)))
+  if results["rows"]:
+    say("\n" + table(results))
+    say("\n".join(notes(results)))
+  for title, lines in measurements(results):
+    say("\n".join(["", title, "", *lines]))
   say(f"\nresults: {workdir / 'results.json'} and results.md")
   say(f"figures: {', '.join(str(path) for path in drawn)}")
 
@@ -103,36 +106,116 @@ def notes(results: dict[str, Any]) -> list[str]:
 
 def markdown(results: dict[str, Any]) -> str:
   """Returns `results.md`."""
-  lines = [f"# {results['study']}", "", table(results), ""]
-  lines += [f"- {note}" for note in notes(results)]
+  lines = [f"# {results['study']}", ""]
+  if results["rows"]:
+    lines += [table(results), ""]
+    lines += [f"- {note}" for note in notes(results)]
   if results["data_sets"]:
     lines += ["", "## Data sets", "", _data_sets(results["data_sets"])]
   if results["models"]:
     lines += ["", "## Models", "", _models(results["models"])]
-  for name, sweep in results["step_sweeps"].items():
-    lines += ["", f"## {name}: {sweep['norm']}, eps={sweep['eps']}", ""]
-    rows = [["steps", "robust accuracy", "step (eps / steps)"]]
-    rows += [
-      [
-        str(r["num_steps"]),
-        _percent(r["robust_accuracy"]),
-        f"{r['step_ratio']:g}",
-      ]
-      for r in sweep["rows"]
-    ]
-    lines.append(_aligned(rows))
-  for name, found in results["carlini_wagner"].items():
-    lines += ["", f"## {name}: Carlini and Wagner's l2 attack", ""]
-    lines += [
-      f"- eps={eps}: {_percent(value)}% robust"
-      for eps, value in found["robust_accuracy"].items()
-    ]
-    lines.append(f"- median distance of its errors: {found['median_distance']}")
-    lines.append(f"- {found['attack']}")
+  for title, found in measurements(results):
+    lines += ["", f"## {title}", "", *found]
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += ["", "## Made with", "", f"- commit `{results['commit']}`"]
   lines += [f"- {results['devices']}", f"- {versions}", ""]
   return "\n".join(lines)
+
+
+def measurements(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
+  """Returns (title, lines) of every measurement that is no row of the table."""
+  found = []
+  for name, sweep in results["step_sweeps"].items():
+    title = f"{name}: {sweep['norm']}, eps={sweep['eps']}"
+    found.append((title, _step_sweep(sweep)))
+  for name, result in results["carlini_wagner"].items():
+    title = f"{name}: Carlini and Wagner's l2 attack"
+    found.append((title, _carlini_wagner(result)))
+  for name, result in results["autoattack"].items():
+    title = f"{name}: AutoAttack on {result['model']}, {result['norm']}"
+    found.append((title, _autoattack(result)))
+  for name, result in results["transfer"].items():
+    architecture = result["source_architecture"]
+    title = f"{name}: examples of {result['source']} ({architecture})"
+    found.append((title, _transfer(result)))
+  return found
+
+
+def _step_sweep(sweep: dict[str, Any]) -> list[str]:
+  rows = [["steps", "robust accuracy", "step (eps / steps)"]]
+  rows += [
+    [
+      str(r["num_steps"]),
+      _percent(r["robust_accuracy"]),
+      f"{r['step_ratio']:g}",
+    ]
+    for r in sweep["rows"]
+  ]
+  return [_aligned(rows)]
+
+
+def _carlini_wagner(found: dict[str, Any]) -> list[str]:
+  lines = [
+    f"- eps={eps}: {_percent(value)}% robust"
+    for eps, value in found["robust_accuracy"].items()
+  ]
+  lines.append(f"- median distance of its errors: {found['median_distance']}")
+  return [*lines, f"- {found['attack']}"]
+
+
+def _autoattack(found: dict[str, Any]) -> list[str]:
+  attacks = ["clean", *found["attacks"]]
+  header = ["eps", *attacks, "second pass", "largest move", "seconds"]
+  rows, lines = [header], []
+  for row in found["rows"]:
+    cells = [f"{row['eps']:.4g}"]
+    cells += [_percent(row["accuracy"][name]) for name in attacks]
+    cells += [_percent(row["second_pass_accuracy"])]
+    cells += [f"{row['max_perturbation']:.4g}"]
+    rows.append([*cells, f"{sum(row['seconds'].values()):.0f}"])
+    cost = ", ".join(f"{k} {row['queries'][k]:,}" for k in found["attacks"])
+    lines.append(f"- eps={row['eps']:.4g}: forward evaluations {cost}")
+    lines += [f"- eps={row['eps']:.4g}: warning: {w}" for w in row["warnings"]]
+  budget = ", ".join(f"{k} {v}" for k, v in found["budget"].items())
+  return [
+    _aligned(rows),
+    "",
+    f"- percent of {found['num_examples']} test images still classified "
+    f"correctly after each attack; seed {found['seed']}",
+    *lines,
+    f"- {budget}",
+  ]
+
+
+def _transfer(found: dict[str, Any]) -> list[str]:
+  rows = [["architecture", "trained on D_det", "untargeted", "targeted",
+           "trained on D", "of all: untargeted", "targeted"]]  # fmt: skip
+  fields = ("learner_accuracy", "untargeted", "targeted", "accuracy",
+            "untargeted_of_all", "targeted_of_all")  # fmt: skip
+  for points, whose in ((found["rows"], ""), (found["paper"], "the paper's ")):
+    for point in points:
+      cells = [_percent(point.get(field)) for field in fields]
+      rows.append([whose + point["architecture"], *cells])
+  correlation = ", ".join(
+    f"{kind} {'-' if value is None else format(value, '.2f')}"
+    for kind, value in sorted(found["rank_correlation"].items(), reverse=True)
+  )
+  source, attack = found["source_rates"], found["attack"]
+  shown = ", ".join(f"{k} {v}" for k, v in attack.items())
+  return [
+    _aligned(rows),
+    "",
+    f"- Spearman's rank correlation of success with the accuracy of the model "
+    f"trained on D_det, over {len(found['rows'])} architectures: {correlation}",
+    "- against the source itself: "
+    f"untargeted {_percent(source['untargeted'])}, "
+    f"targeted {_percent(source['targeted'])}",
+    f"- {found['num_examples']} test images; an untargeted example counts "
+    "where the model is right on the image, a targeted one where it does not "
+    f"see the target there; targets: {found['target']} class",
+    f"- attack: {shown}; examples that met a zero gradient: "
+    f"{found['zero_gradient_fraction']:.2%}",
+  ]
 
 
 def _data_sets(found: dict[str, Any]) -> str:
@@ -172,11 +255,18 @@ def _models(found: dict[str, Any]) -> str:
 def _figures(results: dict[str, Any], workdir: pathlib.Path):
   """Draws what there is to draw; returns the files."""
   folder = workdir / "figures"
-  drawn = [figures.accuracies(results, folder)]
-  drawn.append(figures.curves(results["models"], folder))
+  drawn = []
+  if results["rows"]:
+    drawn.append(figures.accuracies(results, folder))
+  if results["models"]:
+    drawn.append(figures.curves(results["models"], folder))
   drawn += [
     figures.step_sweep(name, sweep, folder)
     for name, sweep in results["step_sweeps"].items()
+  ]
+  drawn += [
+    figures.transfer(name, found, folder)
+    for name, found in results["transfer"].items()
   ]
   pictures = [
     (name, workdir / name / "data" / "grid.png")

@@ -26,10 +26,14 @@ def replicate(tree: Any) -> Any:
   return jax.device_put(tree, everywhere)
 
 
+def over_data() -> jax.NamedSharding:
+  """Returns the sharding that splits a leading axis over the devices."""
+  return jax.NamedSharding(_mesh(), jax.P("data"))
+
+
 def split_batch(tree: Any) -> Any:
   """Inside `jit`: splits the leading axis of every array over the devices."""
-  over_data = jax.NamedSharding(_mesh(), jax.P("data"))
-  return jax.lax.with_sharding_constraint(tree, over_data)
+  return jax.lax.with_sharding_constraint(tree, over_data())
 
 
 def require_divisible(batch_size: int, name: str) -> None:

@@ -8,34 +8,29 @@ owns a folder of the workdir:
   result.json   what it found; written last, so its presence means "done"
 
 A finished stage is skipped. A folder made under another config is never
-touched: the run stops and names the fields that differ.
+touched: the run stops and names the fields that differ. What a stage does is
+in `stages`.
 """
 
-import dataclasses
 import pathlib
-import subprocess
-import time
 import zlib
-from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 import jax
-import numpy as np
 
 from robust_features import (
-  attacks,
   checkpoint,
-  construct,
-  evaluate,
+  config_checks,
   files,
   models,
   paper,
+  provenance,
   report,
   settings,
+  stages,
   train,
 )
-from robust_features.data import constructed, planted, sources
+from robust_features.data import constructed, sources
 from robust_features.data import dataset as ds
 
 _NOT_RESULTS = ("title", "paper")  # Fields of a stage that change no number.
@@ -72,11 +67,14 @@ class Study:
   def _parents(self, name: str) -> list[str]:
     """Returns the stages that a stage refers to."""
     stage = self._stage(name)
-    if stage.kind not in KINDS:
+    if stage.kind not in stages.KINDS:
       raise ValueError(
-        f"stages.{name}.kind must be one of {tuple(KINDS)}, got {stage.kind!r}"
+        f"stages.{name}.kind must be one of {tuple(stages.KINDS)}, "
+        f"got {stage.kind!r}"
       )
     wanted = [stage[f] for f in ("source", "model") if f in stage]
+    for field in ("targets", "learners"):
+      wanted += stage.get(field, ())
     wanted += [stage.data] if stage.data not in self.config.data else []
     for parent in wanted:
       self._stage(parent, name)
@@ -124,7 +122,7 @@ class Study:
     if not path.exists():
       report.say(f"{name}: {self._stage(name).kind}")
       files.write_json(directory / "config.json", self.resolved(name))
-      result = KINDS[self._stage(name).kind](self, name, directory)
+      result = stages.KINDS[self._stage(name).kind](self, name, directory)
       files.write_json(path, result)
     self._done[name] = files.read_json(path)
     return self._done[name]
@@ -220,18 +218,18 @@ class Study:
 
   def results(self) -> dict[str, Any]:
     """Returns the table's rows and what other stages measured."""
-    stages = self.config.stages
-    kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    for name in stages:
-      kinds[stages[name].kind].append(name)
+    found: dict[str, Any] = {field: {} for field in stages.RESULTS.values()}
+    for name, stage in self.config.stages.items():
+      if stage.kind in stages.RESULTS:
+        found[stages.RESULTS[stage.kind]][name] = self._done[name]
+      if stage.kind == "transfer":
+        printed = paper.TRANSFER[stage.paper] if stage.paper else ()
+        found["transfer"][name] = self._done[name] | {"paper": list(printed)}
     return {
       "study": self.config.name,
       "seed": self.config.seed,
       "rows": [self._row(name) for name in self.config.table],
-      "models": {n: self._done[n] for n in kinds["train"]},
-      "data_sets": {n: self._done[n] for n in kinds["construct"]},
-      "step_sweeps": {n: self._done[n] for n in kinds["step_sweep"]},
-      "carlini_wagner": {n: self._done[n] for n in kinds["carlini_wagner"]},
+      **found,
     }
 
   def _row(self, name: str) -> dict[str, Any]:
@@ -255,221 +253,6 @@ def _as_json(value: Any) -> Any:
   return str(value) if value in (float("inf"), -float("inf")) else value
 
 
-def _train(study: Study, name: str, directory: pathlib.Path) -> dict[str, Any]:
-  stage = study.config.stages[name]
-  cfg = settings.build(train.TrainConfig, stage.train, f"stages.{name}.train")
-  data = study.dataset(stage.data, "train")
-  found = train.train(
-    cfg,
-    study.run_config,
-    study.architecture(name),
-    data,
-    study.splits(stage.validation).validation,
-    directory,
-    study.key(name),
-    name,
-  )
-  return {
-    "digest": found.digest,
-    "history": found.history,
-    "num_examples": data.num_examples,
-    "image_shape": list(data.image_shape),
-    "num_params": models.num_params(found.variables["params"]),
-    "seconds": found.seconds,
-  }
-
-
-def _construct(study: Study, name: str, directory: pathlib.Path):
-  stage = study.config.stages[name]
-  where = f"stages.{name}.construct"
-  cfg = settings.build(construct.ConstructConfig, stage.construct, where)
-  origin = {
-    "source": stage.source,
-    "source_digest": study.require(stage.source)["digest"],
-    "git_commit": git_commit(),
-    "config": study.resolved(name),
-  }
-  manifest = construct.construct(
-    cfg,
-    study.architecture(stage.source),
-    study.variables(stage.source),
-    study.dataset(stage.data, stage.split),
-    study.dataset(stage.data, "train"),
-    directory / "data",
-    study.key(name),
-    origin,
-    name,
-  )
-  return {
-    "sha256": manifest["sha256"],
-    "mean": manifest["mean"],
-    "num_examples": manifest["num_examples"],
-    "seconds": manifest["seconds"],
-  }
-
-
-def _evaluated(study: Study, name: str):
-  """Returns (model, variables, data set, settings) of an evaluating stage."""
-  stage = study.config.stages[name]
-  section = study.config.stages[name].evaluate
-  cfg = settings.build(
-    evaluate.EvaluateConfig, section, f"stages.{name}.evaluate"
-  )
-  data = study.dataset(stage.data, stage.split)
-  if stage.label_shift:
-    labels = (data.labels + stage.label_shift) % data.num_classes
-    data = dataclasses.replace(data, labels=labels)
-  model = study.architecture(stage.model)
-  return model, study.variables(stage.model, stage.which), data, cfg
-
-
-def _evaluate(study: Study, name: str, directory: pathlib.Path):
-  del directory
-  model, variables, data, cfg = _evaluated(study, name)
-  found = evaluate.evaluate(model, variables, data, cfg, study.key(name), name)
-  result = {
-    "accuracy": found.accuracy,
-    "robust_accuracy": {str(k): v for k, v in found.robust_accuracy.items()},
-    "class_robust_accuracy": {
-      str(k): v for k, v in found.class_robust_accuracy.items()
-    },
-    "attack": found.attack,
-    "num_examples": found.num_examples,
-    "seconds": found.seconds,
-  }
-  source = study.config.data.get(study.config.stages[name].data)
-  if source and source.source == "planted":
-    conflict = planted.conflict(2000, source.seed + 1)
-    result["cues"] = evaluate.cue_shares(
-      model, variables, conflict, cfg.batch_size
-    )
-  return result
-
-
-def _step_sweep(study: Study, name: str, directory: pathlib.Path):
-  del directory
-  start = time.monotonic()
-  stage = study.config.stages[name]
-  model, variables, data, cfg = _evaluated(study, name)
-  rows = evaluate.step_sweep(
-    model, variables, data, cfg, study.key(name), stage.steps, stage.step_ratios
-  )
-  return {
-    "eps": cfg.eps[0],
-    "norm": cfg.norm,
-    "num_examples": data.num_examples,
-    "rows": rows,
-    "seconds": time.monotonic() - start,
-  }
-
-
-def _carlini_wagner(study: Study, name: str, directory: pathlib.Path):
-  del directory
-  start = time.monotonic()
-  stage = study.config.stages[name]
-  model, variables, data, cfg = _evaluated(study, name)
-  attack = settings.build(
-    attacks.CarliniWagnerConfig, stage.attack, f"stages.{name}.attack"
-  )
-  distances = evaluate.nearest_errors(
-    model, variables, data, attack, cfg.batch_size
-  )
-  finite = distances[np.isfinite(distances) & (distances > 0)]
-  return {
-    "accuracy": float((distances > 0).mean()),
-    "robust_accuracy": {
-      str(eps): float((distances > eps).mean()) for eps in cfg.eps
-    },
-    "median_distance": float(np.median(finite)) if finite.size else None,
-    "attack": {"name": "carlini_wagner_l2", **dataclasses.asdict(attack)},
-    "num_examples": data.num_examples,
-    "seconds": time.monotonic() - start,
-  }
-
-
-KINDS: dict[str, Callable[[Study, str, pathlib.Path], dict[str, Any]]] = {
-  "train": _train,
-  "construct": _construct,
-  "evaluate": _evaluate,
-  "step_sweep": _step_sweep,
-  "carlini_wagner": _carlini_wagner,
-}
-
-
-# The sections of a stage's config, by kind: (field, dataclass).
-_SECTIONS = {
-  "train": (("train", train.TrainConfig),),
-  "construct": (("construct", construct.ConstructConfig),),
-  "evaluate": (("evaluate", evaluate.EvaluateConfig),),
-  "step_sweep": (("evaluate", evaluate.EvaluateConfig),),
-  "carlini_wagner": (
-    ("evaluate", evaluate.EvaluateConfig),
-    ("attack", attacks.CarliniWagnerConfig),
-  ),
-}
-
-
-def _validate(config: Any) -> None:
-  """Builds every section once, so that a slip is found before any work."""
-  for name, section in config.data.items():
-    settings.build(sources.DataConfig, section, f"data.{name}")
-  for name, section in config.models.items():
-    settings.build(models.ModelConfig, section, f"models.{name}")
-  for name, stage in config.stages.items():
-    for field, cls in _SECTIONS[stage.kind]:
-      settings.build(cls, stage[field], f"stages.{name}.{field}")
-  for name, stage in config.stages.items():
-    _check_names(config, name, stage)
-  for name in config.table:
-    if name not in config.stages or config.stages[name].kind != "evaluate":
-      raise ValueError(f"table names {name!r}, which is no evaluate stage")
-
-
-def _check_names(config: Any, name: str, stage) -> None:
-  """Raises where a stage names what is not there, or not of that kind."""
-  kinds = {n: s.kind for n, s in config.stages.items()}
-  trained = [n for n, kind in kinds.items() if kind == "train"]
-  made = [n for n, kind in kinds.items() if kind == "construct"]
-  choices = {
-    "architecture": list(config.models),
-    "data": [*config.data, *made],
-    "validation": list(config.data),
-    "model": trained,
-    "source": trained,
-    "split": ["train", "validation", "test"],
-    "which": ["last", "best"],
-    "paper": ["", *paper.ROWS],
-  }
-  for field, allowed in choices.items():
-    if field in stage and stage[field] not in allowed:
-      raise ValueError(
-        f"stages.{name}.{field} must be one of "
-        f"{', '.join(map(repr, allowed))}, got {stage[field]!r}"
-      )
-
-
-def _check_radii(study: "Study") -> None:
-  """Checks every radius against its images, before any work.
-
-  Raises:
-    ValueError: For a radius larger than the box, naming the field.
-  """
-  for name, stage in study.config.stages.items():
-    shape = study.image_shape(name)
-    sections = {
-      "train": ("train", "adversary"),
-      "construct": ("construct", "attack"),
-    }.get(stage.kind, ("evaluate",))
-    section = stage
-    for field in sections:
-      section = section[field]
-    radii = section.eps if isinstance(section.eps, tuple) else (section.eps,)
-    for eps in radii:
-      if eps != float("inf"):
-        where = f"stages.{name}.{'.'.join(sections)}.eps"
-        evaluate.check_radius(where, eps, section.norm, shape)
-
-
 def _claim(config: Any, workdir: pathlib.Path) -> None:
   """Marks the workdir as this study's.
 
@@ -484,28 +267,6 @@ def _claim(config: Any, workdir: pathlib.Path) -> None:
     )
   files.write_json(path, {"name": config.name})
   files.write_text(workdir / "config.txt", f"{config}\n")
-
-
-def git_commit() -> str:
-  """Returns the commit of the code that runs, "-dirty" if changed."""
-  here = pathlib.Path(__file__).parent
-  try:
-    return subprocess.run(
-      ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-      cwd=here, capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-  except (OSError, subprocess.CalledProcessError):
-    return "unknown"
-
-
-def provenance() -> dict[str, Any]:
-  """Returns what a reader needs beside the numbers: versions and devices."""
-  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-  return {
-    "commit": git_commit(),
-    "versions": {name: metadata.version(name) for name in packages},
-    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-  }
 
 
 def run(config: Any, workdir: str | pathlib.Path) -> dict:
@@ -524,11 +285,11 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict:
   """
   workdir = pathlib.Path(workdir)
   study = Study(config, workdir)
-  _validate(config)
+  config_checks.validate(config)
   _claim(config, workdir)
-  _check_radii(study)
+  config_checks.check_radii(config, study.image_shape)
   for name in [*config.table, *config.stages]:
     study.require(name)
-  results = study.results() | provenance()
+  results = study.results() | provenance.provenance()
   report.write(results, workdir, config)
   return results

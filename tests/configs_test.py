@@ -11,7 +11,7 @@ import sys
 import ml_collections
 from absl.testing import absltest, parameterized
 
-from robust_features import paper, recipes, study
+from robust_features import config_checks, paper, recipes, study
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "quickstart.txt"
@@ -73,7 +73,7 @@ class ConfigsTest(parameterized.TestCase):
   @parameterized.product(name=studies(), variant=("", "smoke"))
   def test_studies_are_valid(self, name, variant):
     config = module(name).get_config(variant)
-    study._validate(config)
+    config_checks.validate(config)
     found = study.Study(config, pathlib.Path("nowhere"))
     for stage in config.stages:
       found.resolved(stage)
@@ -82,6 +82,39 @@ class ConfigsTest(parameterized.TestCase):
       self.assertTrue(stage.title)
       if stage.paper:
         self.assertIn(stage.paper, paper.ROWS)
+
+  def test_transfer(self):
+    """Two trainings an architecture; three stages are cifar_nonrobust's."""
+    config = module("cifar_transfer").get_config()
+    stage = config.stages.transfer
+    names = [
+      [config.models[config.stages[n].architecture].name for n in group]
+      for group in (stage.targets, stage.learners)
+    ]
+    self.assertEqual(names[0], names[1])
+    self.assertCountEqual(
+      names[0],
+      ["vgg16", "inception_v3", "resnet18", "resnet50", "densenet121"],
+    )
+    self.assertNotIn(stage.source, stage.targets)
+    made, other = (
+      study.Study(module(name).get_config(), pathlib.Path("nowhere"))
+      for name in ("cifar_transfer", "cifar_nonrobust")
+    )
+    for name in ("standard", "d_det_standard", "on_d_det_standard"):
+      self.assertEqual(made.resolved(name), other.resolved(name))
+
+  def test_transfer_of_the_size_of_a_cpu(self):
+    config = module("cifar_transfer").get_config("small")
+    config_checks.validate(config)
+    self.assertLen(config.stages.transfer.targets, 5)
+    rates = {
+      config.models[stage.architecture].name: stage.train.learning_rate
+      for stage in config.stages.values()
+      if stage.kind == "train"
+    }
+    self.assertEqual(rates["cnn4"], 0.1)
+    self.assertEqual(rates["mlp"], 0.02)
 
   @parameterized.parameters(*studies())
   def test_no_section_is_shared(self, name):

@@ -12,14 +12,19 @@ PACKAGE = pathlib.Path(robust_features.__file__).parent
 # Commands that read and write files with the help of other rooms.
 COMMANDS = {"models/import_torch.py", "models/export_torch.py"}
 LEVELS = (
-  ("files", "settings", "sharding", "preemption", "paper", "recipes"),
-  ("theory", "attacks", "models", "data", "checkpoint", "logs", "figures"),
+  ("files", "settings", "sharding", "preemption", "paper", "provenance",
+   "recipes"),
+  ("theory", "attacks", "models", "data", "checkpoint", "logs", "figures",
+   "parts"),
   ("evaluate", "usefulness_study", "theory_figures"),
-  ("train", "construct"),
+  ("train_step",),
+  ("train", "construct", "strong_attacks"),
   ("transfer", "theory_study", "report", "export"),
+  ("stages",),
+  ("config_checks",),
   ("study",),
   ("main",),
-)
+)  # fmt: skip
 # Plain helpers that the rooms of the second level may use.
 HELPERS = {"files"}
 ROOMS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

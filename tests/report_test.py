@@ -7,7 +7,37 @@ import toys
 from absl.testing import absltest
 from PIL import Image
 
-from robust_features import report
+from robust_features import paper, report
+
+
+def autoattack():
+  row = {
+    "eps": 8 / 255, "max_perturbation": 0.03125,
+    "queries": {"square": 12345, "apgd-ce": 678},
+    "accuracy": {"clean": 0.9, "apgd-ce": 0.5, "square": 0.475},
+    "second_pass_accuracy": 0.475, "seconds": {"apgd-ce": 2.0, "square": 3.0},
+    "warnings": ["square lowered it"],
+  }  # fmt: skip
+  return {"model": "base", "norm": "linf", "budget": {"num_steps": 100},
+          "attacks": ["apgd-ce", "square"], "num_examples": 40, "seed": 4,
+          "rows": [row]}  # fmt: skip
+
+
+def transfer():
+  row = {
+    "architecture": "cnn4", "learner_accuracy": 0.4, "untargeted": 0.75,
+    "targeted": 0.25, "accuracy": 0.8, "untargeted_of_all": 0.7,
+    "targeted_of_all": 0.3,
+  }  # fmt: skip
+  other = row | {"architecture": "mlp", "learner_accuracy": 0.2}
+  return {
+    "source": "standard", "source_architecture": "cnn",
+    "source_rates": {"untargeted": 1.0, "targeted": 0.875},
+    "attack": {"norm": "l2", "eps": 0.5}, "target": "next",
+    "zero_gradient_fraction": 0.125, "num_examples": 500,
+    "rows": [row, other], "paper": list(paper.TRANSFER["transfer"]),
+    "rank_correlation": {"untargeted": 0.5, "targeted": None},
+  }  # fmt: skip
 
 
 def results():
@@ -45,6 +75,8 @@ def results():
       {"num_steps": 100, "robust_accuracy": 0.1, "step_ratio": 2.5}]}},
     "carlini_wagner": {"nearest": {"robust_accuracy": {"0.25": 0.0625},
       "median_distance": 0.123, "attack": "1000 steps"}},
+    "autoattack": {"strong": autoattack()},
+    "transfer": {"figure_3": transfer()},
   }  # fmt: skip
 
 
@@ -102,6 +134,51 @@ class MarkdownTest(absltest.TestCase):
       self.assertIn(part, text)
 
 
+AUTOATTACK = """\
+| eps     | clean | apgd-ce | square | second pass | largest move | seconds |
+| ------- | ----: | ------: | -----: | ----------: | -----------: | ------: |
+| 0.03137 | 90.00 |   50.00 |  47.50 |       47.50 |      0.03125 |       5 |"""
+TRANSFER = """\
+| architecture             | trained on D_det | untargeted | targeted | trained on D | of all: untargeted | targeted |
+| ------------------------ | ---------------: | ---------: | -------: | -----------: | -----------------: | -------: |
+| cnn4                     |            40.00 |      75.00 |    25.00 |        80.00 |              70.00 |    30.00 |
+| mlp                      |            20.00 |      75.00 |    25.00 |        80.00 |              70.00 |    30.00 |
+| the paper's VGG-16       |            27.94 |      65.67 |     9.15 |            - |                  - |        - |"""  # noqa: E501
+
+
+class MeasurementsTest(absltest.TestCase):
+  def test_autoattack(self):
+    found = dict(report.measurements(results()))
+    lines = found["strong: AutoAttack on base, linf"]
+    self.assertEqual(lines[0], AUTOATTACK)
+    text = "\n".join(lines[1:])
+    for part in ("40 test images", "seed 4", "num_steps 100",
+                 "apgd-ce 678, square 12,345",
+                 "eps=0.03137: warning: square lowered it"):  # fmt: skip
+      self.assertIn(part, text)
+
+  def test_transfer(self):
+    found = dict(report.measurements(results()))
+    lines = found["figure_3: examples of standard (cnn)"]
+    self.assertStartsWith(lines[0], TRANSFER)
+    self.assertLen(lines[0].splitlines(), 9)
+    text = "\n".join(lines[1:])
+    for part in ("over 2 architectures: untargeted 0.50, targeted -",
+                 "itself: untargeted 100.00, targeted 87.50", "500 test images",
+                 "next class", "norm l2, eps 0.5", "12.50%"):  # fmt: skip
+      self.assertIn(part, text)
+
+  def test_a_study_without_a_table(self):
+    workdir, found = toys.folder(self), results() | {"rows": []}
+    found |= {"models": {}, "data_sets": {}}
+    report.write(found, workdir, None)
+    text = (workdir / "results.md").read_text()
+    self.assertNotIn("| model", text)
+    self.assertIn(AUTOATTACK, text)
+    drawn = {path.stem for path in (workdir / "figures").glob("*.png")}
+    self.assertEqual(drawn, {"sweep", "figure_3"})
+
+
 class WriteTest(absltest.TestCase):
   def test_files(self):
     workdir = toys.folder(self)
@@ -112,7 +189,7 @@ class WriteTest(absltest.TestCase):
     read = json.loads((workdir / "results.json").read_text())
     self.assertEqual(read, results())
     self.assertIn(TABLE, (workdir / "results.md").read_text())
-    for name in ("accuracies", "curves", "sweep", "data_sets"):
+    for name in ("accuracies", "curves", "sweep", "figure_3", "data_sets"):
       with Image.open(workdir / "figures" / f"{name}.png") as image:
         self.assertGreater(min(image.size), 100)
         self.assertGreater(len(set(image.convert("L").tobytes())), 2)

@@ -10,7 +10,7 @@ import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import checkpoint, preemption, recipes, study
+from robust_features import checkpoint, preemption, recipes, stages, study
 from robust_features.data import dataset as ds
 
 STAGES = ("base", "d_rand", "on_d_rand", "eval_base", "eval_on_d_rand", "sweep")
@@ -42,17 +42,17 @@ def config(data_dir, **overrides):
   rand = recipes.make_targeted("rand")
   rand.attack.num_steps, rand.batch_size, rand.shard_size = 2, 16, 20
   attack = recipes.evaluation(num_steps=3, batch_size=30)
-  stages = found.stages
-  stages.base = recipes.train_stage("main", "D", recipe)
-  stages.d_rand = recipes.construct_stage("base", rand)
-  stages.on_d_rand = recipes.train_stage("main", "d_rand", recipe)
-  stages.eval_base = recipes.evaluate_stage(
+  made = found.stages
+  made.base = recipes.train_stage("main", "D", recipe)
+  made.d_rand = recipes.construct_stage("base", rand)
+  made.on_d_rand = recipes.train_stage("main", "d_rand", recipe)
+  made.eval_base = recipes.evaluate_stage(
     "base", "standard", attack, paper="standard"
   )
-  stages.eval_on_d_rand = recipes.evaluate_stage(
+  made.eval_on_d_rand = recipes.evaluate_stage(
     "on_d_rand", "on D_rand", attack, label_shift=1
   )
-  stages.sweep = recipes.step_sweep_stage("base", attack, (0, 2), (1.0, 2.0))
+  made.sweep = recipes.step_sweep_stage("base", attack, (0, 2), (1.0, 2.0))
   found.table = ("eval_base", "eval_on_d_rand")
   for path, value in overrides.items():
     section, *rest = path.split("__")
@@ -66,8 +66,8 @@ def config(data_dir, **overrides):
 def no_work():
   """Makes any stage that runs a failure."""
   runs = {kind: mock.Mock(side_effect=AssertionError(kind))
-          for kind in study.KINDS}  # fmt: skip
-  return mock.patch.dict(study.KINDS, runs)
+          for kind in stages.KINDS}  # fmt: skip
+  return mock.patch.dict(stages.KINDS, runs)
 
 
 class StudyTestCase(parameterized.TestCase):
@@ -150,7 +150,7 @@ class ResultsTest(StudyTestCase):
   def test_label_shift(self):
     """The accuracy on y + 1 is that of predictions of y + 1."""
     made = study.Study(config(self.data), self.whole)
-    model, variables, data, _ = study._evaluated(made, "eval_on_d_rand")
+    model, variables, data = stages.subject(made, "eval_on_d_rand")
     plain = made.dataset("D", "test")
     np.testing.assert_array_equal(data.labels, (plain.labels + 1) % 3)
     logits = model.apply(variables, np.float32(plain.images) / 255).logits
@@ -184,8 +184,8 @@ class RerunTest(StudyTestCase):
   def test_an_unfinished_stage_alone_is_run(self):
     workdir = self.copy()
     (workdir / "eval_base" / "result.json").unlink()
-    runs = mock.Mock(wraps=study.KINDS["evaluate"])
-    with no_work(), mock.patch.dict(study.KINDS, {"evaluate": runs}):
+    runs = mock.Mock(wraps=stages.KINDS["evaluate"])
+    with no_work(), mock.patch.dict(stages.KINDS, {"evaluate": runs}):
       again = study.run(config(self.data), workdir)
     self.assertEqual(runs.call_count, 1)
     self.assertEqual(again["rows"][0]["robust_accuracy"],
@@ -224,8 +224,14 @@ class RerunTest(StudyTestCase):
     self.assertEqual(found["rows"][0]["title"], "new")
 
   def test_cadences_are_not_results(self):
+    workdir, changed = self.copy(), config(self.data, run__chunk_steps=1)
     with no_work():
-      study.run(config(self.data, run__chunk_steps=7), self.copy())
+      found = study.run(changed, workdir)
+    self.assertEqual(found, self.results)
+    self.assertIn("chunk_steps: 1", (workdir / "config.txt").read_text())
+    # Nor would they be, were the stage run again.
+    again = study.Study(changed, toys.folder(self) / "run").require("base")
+    self.assertEqual(numbers(again), numbers(self.results["models"]["base"]))
 
 
 def numbers(results):
@@ -289,7 +295,7 @@ class GuardTest(StudyTestCase):
     workdir = self.copy()
     (workdir / "eval_base" / "result.json").unlink()
     shutil.rmtree(workdir / "base" / "checkpoints")
-    self.assert_refused(workdir, "no checkpoint at .*base/checkpoints; train")
+    self.assert_refused(workdir, "no checkpoint at .*base/checkpoints")
 
   def test_a_foreign_checkpoint(self):
     workdir = self.copy()

@@ -12,6 +12,7 @@ Reference: arXiv:2003.01690, sections 5 and 6 (standard version).
 
 import dataclasses
 import functools
+import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -25,7 +26,14 @@ from robust_features.attacks import apgd, checks, fab, pgd, pool, slots, square
 from robust_features.attacks.progress import FILE, Progress, identity
 from robust_features.attacks.result import AutoAttackResult
 
-__all__ = ["ATTACKS", "STANDARD", "AutoAttackResult", "Budget", "run"]
+__all__ = [
+  "ATTACKS",
+  "STANDARD",
+  "AutoAttackResult",
+  "Budget",
+  "check_settings",
+  "run",
+]
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 
@@ -104,6 +112,7 @@ def run(
   sharding: jax.sharding.Sharding | None = None,
   workdir: str | pathlib.Path | None = None,
   save_every_s: float = 30.0,
+  save_now: Callable[[], bool] | None = None,
   progress: Callable[[str], None] | None = None,
 ) -> AutoAttackResult:
   """Evaluates a model's robustness.
@@ -126,7 +135,9 @@ def run(
     workdir: Where to keep progress, from which an interrupted evaluation
       goes on with the same bits; None keeps nothing.
     save_every_s: Seconds between two saves and two lines of progress.
-    progress: Called with a line of text now and then.
+    save_now: Asked every few steps; True saves without waiting.
+    progress: Called with a line of text after every save. It may raise to end
+      the run, whose progress is then on disk.
 
   Returns:
     Accuracies, adversarial examples, counts and warnings.
@@ -137,7 +148,7 @@ def run(
   """
   x, y = np.asarray(x, np.float32), np.asarray(y)
   checks.require_images(x, y)
-  _require_settings(norm, eps, attacks, batch_size, x.shape[1:])
+  check_settings(norm, eps, attacks, batch_size, x.shape[1:])
   if not isinstance(logits_fn, jax.tree_util.Partial):
     logits_fn = jax.tree_util.Partial(logits_fn)
   target = _Target(logits_fn, x, y.astype(np.int32), key, batch_size, sharding)
@@ -157,17 +168,29 @@ def run(
   for number, name in enumerate(names):
     stage = _stage(name, norm, float(eps), budget, target.num_classes)
     if number >= saved.num_done:
-      _attack(number, name, stage, target, saved, report)
+      _attack(number, name, stage, target, saved, report, save_now)
   return _result(norm, float(eps), names, budget, target, saved)
 
 
-def _require_settings(norm, eps, attacks, batch_size, shape) -> None:
+def check_settings(
+  norm: str,
+  eps: float,
+  attacks: tuple[str, ...],
+  batch_size: int,
+  image_shape: tuple[int, ...] | None = None,
+) -> None:
+  """Checks what can be checked of `run`'s settings without a model.
+
+  Raises:
+    ValueError: Naming the setting; for a radius larger than the box, if the
+      images' shape (H, W, C) is given.
+  """
   if norm not in pgd.NORMS:
     raise ValueError(f"norm must be one of {pgd.NORMS}, got {norm!r}")
-  if isinstance(eps, str) or not 0 < eps <= pgd.max_radius(norm, shape):
+  largest = pgd.max_radius(norm, image_shape) if image_shape else math.inf
+  if isinstance(eps, str) or not 0 < eps <= largest:
     raise ValueError(
-      f"eps must be in (0, {pgd.max_radius(norm, shape):g}] in units of "
-      f"[0, 1], got {eps!r}"
+      f"eps must be in (0, {largest:g}] in units of [0, 1], got {eps!r}"
     )
   unknown = [name for name in attacks if name not in ATTACKS]
   if unknown or not attacks or len(set(attacks)) < len(attacks):
@@ -231,7 +254,7 @@ class _Target:
     return np.concatenate(parts)
 
 
-def _attack(number, name, stage, target, saved, report) -> None:
+def _attack(number, name, stage, target, saved, report, save_now) -> None:
   """Runs one attack on what is robust so far, saving now and then."""
   work = pool.Pool(
     stage.attack,
@@ -249,7 +272,7 @@ def _attack(number, name, stage, target, saved, report) -> None:
     if finished is None:
       break
     saved.record(number, finished, begun)
-    if saved.is_due():
+    if saved.is_due() or (save_now is not None and save_now()):
       saved.save(work.arrays())
       report(
         f"{name}: {work.num_left} images left, robust accuracy at most "

@@ -1,0 +1,293 @@
+"""What full-size studies cost, counted before a GPU is asked for.
+
+Nothing is trained and nothing timed. Operations of one image come from the
+network's shapes (a multiplication and an addition are two) and, for the same
+three pieces, from XLA's cost analysis; both are proportional to the batch.
+Memory is what XLA reserves for the programs that a study runs, compiled here
+for two batch sizes: a constant and a part per image. It is that of the CPU's
+compiler; a GPU's places and fuses differently, and cuDNN adds its workspaces.
+
+A study's total adds up its stages: forward passes' worth of work, counted as in
+`passes_of`, where no example is broken before the last radius ("at most").
+Minutes are those operations over an assumed rate: a plan, not a measurement.
+
+Commands:
+  python -m benchmarks.cost --models=resnet18,resnet50
+  python -m benchmarks.cost --models= \\
+    --configs=configs/cifar_fast.py,configs/cifar_robust.py
+"""
+
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags, logging
+
+from benchmarks import common, pieces
+from robust_features import attacks, construct, train
+
+_MODELS = flags.DEFINE_list("models", ["resnet18", "resnet50"], "Of `MODELS`.")
+_CONFIGS = flags.DEFINE_list("configs", [], "Studies to add up.")
+_DTYPE = flags.DEFINE_string("dtype", "bfloat16", "Of the network.")
+_BATCHES = flags.DEFINE_list("batches", ["64", "128"], "Two sizes for memory.")
+_MEMORY = flags.DEFINE_bool("memory", True, "Whether to compile for memory.")
+_TFLOPS = flags.DEFINE_float("tflops", 700.0, "Assumed matrix product rate.")
+_FRACTION = flags.DEFINE_float("fraction", 0.4, "Of it that is reached.")
+
+SHAPE = (32, 32, 3)
+SIZES = {"cifar10": (50_000, 10_000), "cifar10.1_v6": (0, 2_000)}
+
+
+class Memory(NamedTuple):
+  """Bytes that XLA reserves for a compiled program."""
+
+  arguments: int
+  temporaries: int
+
+
+def lower(piece: str, model: Any, variables: Any, batch: int, num_images: int):
+  """Returns the lowered program that a study runs for a piece."""
+  images = jax.ShapeDtypeStruct((num_images, *SHAPE), jnp.uint8)
+  labels = jax.ShapeDtypeStruct((num_images,), jnp.int32)
+  key = jax.random.key(0)
+  if piece == "inversion":
+    attack = attacks.AttackConfig("l2", float("inf"), 0.1, 1000,
+                                  keep_best=False)  # fmt: skip
+    return construct._construct_batch.lower(
+      model, variables, images, labels, images,
+      jax.ShapeDtypeStruct((batch,), jnp.int32), key, attack, kind="robust",
+      init="image", fake_relu=True, pixels="uint8", num_classes=10,
+    )  # fmt: skip
+  attack = attacks.AttackConfig("l2", 0.5, 0.1, 7)
+  cfg = pieces.recipe(batch, attack if piece == "adversarial" else None)
+  steps = num_images // batch
+  state = jax.eval_shape(
+    lambda k: train.init_state(model, cfg, steps, SHAPE, k), key
+  )
+  order = jax.ShapeDtypeStruct((num_images,), jnp.int32)
+  return train._train_chunk.lower(
+    state, images, labels, order, key, 10, model=model, cfg=cfg,
+    steps_per_epoch=steps,
+  )  # fmt: skip
+
+
+def memory(lowered: Any) -> Memory:
+  """Compiles a program and returns what XLA reserves for it."""
+  # Buffers are assigned before code is made; so make it cheaply.
+  compiled = lowered.compile({"xla_backend_optimization_level": 0})
+  found = compiled.memory_analysis()
+  return Memory(
+    int(found.argument_size_in_bytes), int(found.temp_size_in_bytes)
+  )
+
+
+def memory_row(piece: str, model: Any, variables: Any, batches) -> list[str]:
+  """Returns a piece's cells: arguments, constant and part per image, MiB."""
+  small, large = batches
+  found = [
+    memory(lower(piece, model, variables, batch, 50_000)) for batch in batches
+  ]
+  slope = (found[1].temporaries - found[0].temporaries) / (large - small)
+  constant = found[0].temporaries - small * slope
+  return [
+    f"{value / 2**20:.1f}" for value in (found[0].arguments, constant, slope)
+  ]
+
+
+def model_table(name: str) -> list[list[str]]:
+  """Returns a network's rows, one a piece."""
+  model, variables = pieces.abstract_model(name, _DTYPE.value, SHAPE)
+  batches = tuple(int(batch) for batch in _BATCHES.value)
+  flops = pieces.count_flops(model, variables, SHAPE, batches[0])
+  rows = []
+  for piece in pieces.PIECES:
+    passes = pieces.forward_passes(piece)
+    row = [
+      f"{name}, {piece}",
+      f"{passes:g}",
+      f"{passes * flops['forward, by shapes'] / 1e9:.2f}",
+      f"{pieces.xla_flops(piece, flops) / 1e9:.2f}",
+    ]
+    if _MEMORY.value:
+      row += memory_row(piece, model, variables, batches)
+    rows.append(row)
+  return rows
+
+
+# A study.
+
+
+class Stage(NamedTuple):
+  """What a stage has to do.
+
+  Attributes:
+    kind: Of the stage.
+    architecture: The network that is applied.
+    images: Forward passes of single images, or as much work.
+  """
+
+  kind: str
+  architecture: str
+  images: float
+
+
+def split_size(config: Any, data: str, split: str) -> int:
+  """Returns how many images a split of a data set or construction has."""
+  if data in config.stages:
+    stage = config.stages[data]
+    return split_size(config, stage.data, stage.split)
+  section = config.data[data]
+  if section.source in ("tfds", "npz") and section.name not in SIZES:
+    raise ValueError(f"the size of data.{data}.name={section.name} is unknown")
+  train_size, test_size = SIZES.get(section.name, (0, 0))
+  return {
+    "validation": section.num_validation,
+    "train": section.num_train or train_size - section.num_validation,
+    "test": section.num_test or test_size,
+  }[split]
+
+
+def _attack_passes(num_steps: int, num_restarts: int = 1) -> float:
+  # The last iterate is scored, and what is returned is judged.
+  return (2.0 * num_steps + 1.0) * num_restarts + 1.0
+
+
+def _train_passes(config: Any, stage: Any) -> float:
+  cfg = stage.train
+  images = split_size(config, stage.data, "train")
+  images = images // cfg.batch_size * cfg.batch_size
+  steps = cfg.adversary.num_steps if cfg.adversary.eps else 0
+  each = pieces.forward_passes("adversarial", steps) if steps else 3.0
+  validation = split_size(config, stage.validation, "validation")
+  times = -(-cfg.num_epochs // cfg.eval_every_epochs)
+  checked = 1.0 + (_attack_passes(steps) if steps else 0.0)
+  return cfg.num_epochs * images * each + times * validation * checked
+
+
+def _construct_passes(config: Any, stage: Any) -> float:
+  # Besides the climb: the wanted representation, the objective thrice, two
+  # predictions.
+  images = split_size(config, stage.data, stage.split)
+  return images * (2.0 * stage.construct.attack.num_steps + 6.0)
+
+
+def _evaluate_passes(config: Any, stage: Any) -> float:
+  cfg, images = stage.evaluate, split_size(config, stage.data, stage.split)
+  attack = _attack_passes(cfg.num_steps, cfg.num_restarts)
+  return images * (1.0 + len(cfg.eps) * attack)
+
+
+def _step_sweep_passes(config: Any, stage: Any) -> float:
+  images = split_size(config, stage.data, stage.split)
+  tried = sum(1.0 + _attack_passes(steps) for steps in stage.steps)
+  return images * tried * len(stage.step_ratios)
+
+
+def _carlini_wagner_passes(config: Any, stage: Any) -> float:
+  images = split_size(config, stage.data, stage.split)
+  return images * stage.attack.num_searches * 2.0 * stage.attack.num_steps
+
+
+def _autoattack_passes(config: Any, stage: Any) -> float:
+  cfg, budget = stage.autoattack, stage.autoattack.budget
+  targeted = 2.0 * budget.num_steps * budget.num_targets
+  each = {
+    "apgd-ce": 2.0 * budget.num_steps,
+    "apgd-t": targeted,
+    "fab-t": targeted,
+    "square": float(budget.num_queries),
+  }
+  passes = sum(each[attack] for attack in cfg.attacks) * budget.num_restarts
+  images = stage.num_examples or split_size(config, stage.data, stage.split)
+  return images * len(cfg.eps) * passes
+
+
+_PASSES = {
+  "train": _train_passes,
+  "construct": _construct_passes,
+  "evaluate": _evaluate_passes,
+  "step_sweep": _step_sweep_passes,
+  "carlini_wagner": _carlini_wagner_passes,
+  "autoattack": _autoattack_passes,
+}
+
+
+def passes_of(config: Any, name: str) -> Stage | None:
+  """Returns what a stage has to do, at most; None for a kind not counted."""
+  stage = config.stages[name]
+  if stage.kind not in _PASSES:
+    return None
+  # Who is applied: the stage's own network, or that of the stage it names.
+  named = [stage[field] for field in ("model", "source") if field in stage]
+  trained = config.stages[named[0]] if named else stage
+  architecture = config.models[trained.architecture].name
+  return Stage(stage.kind, architecture, _PASSES[stage.kind](config, stage))
+
+
+def study_rows(path: str, flops: dict[str, float]) -> list[list[str]]:
+  """Returns a study's rows: its kinds of stages, then its total.
+
+  Args:
+    path: Of the config, with or without `:variant`.
+    flops: Of a forward pass of one image, by architecture; filled as needed.
+  """
+  from launch import piece  # Reads a config, for which it needs ml_collections.
+
+  config = piece.load_config(path)
+  work: dict[str, float] = {}
+  counts: dict[str, int] = {}
+  for name in config.stages:
+    stage = passes_of(config, name)
+    kind = config.stages[name].kind
+    counts[kind] = counts.get(kind, 0) + 1
+    if stage is None:
+      continue
+    if stage.architecture not in flops:
+      flops[stage.architecture] = _forward(stage.architecture)
+    done = stage.images * flops[stage.architecture]
+    work[kind] = work.get(kind, 0.0) + done
+  rows = [
+    _study_row(f"{config.name}, {counts[kind]} x {kind}", work.get(kind))
+    for kind in counts
+  ]
+  return [*rows, _study_row(f"**{config.name}**", sum(work.values()))]
+
+
+def _forward(architecture: str) -> float:
+  model, variables = pieces.abstract_model(architecture, "bfloat16", SHAPE)
+  x = jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
+  return float(common.forward_flops(model.apply, variables, x))
+
+
+def _study_row(title: str, flops: float | None) -> list[str]:
+  if flops is None:
+    return [title, "not counted", "-"]
+  seconds = flops / (_FRACTION.value * _TFLOPS.value * 1e12)
+  return [title, f"{flops / 1e15:.1f}", f"{seconds / 60:.1f}"]
+
+
+def main(argv: list[str]) -> None:
+  """Prints the tables."""
+  if len(argv) > 1 or len(_BATCHES.value) != 2:
+    sys.exit("error: only flags, and two --batches")
+  logging.set_verbosity(logging.WARNING)
+  print("\n".join(common.machine()))
+  rows = [["one image", "forward passes", "GFLOP, by shapes", "GFLOP, by XLA"]]
+  if _MEMORY.value:
+    rows[0] += ["arguments MiB", "temporaries MiB", "and per image MiB"]
+  for name in _MODELS.value:
+    rows += model_table(name)
+  if _MODELS.value:
+    print(f"\n{_DTYPE.value}, 50,000 images\n\n{common.table(rows)}")
+  flops: dict[str, float] = {}
+  rate = f"{_FRACTION.value:.0%} of {_TFLOPS.value:g} TFLOP/s"
+  rows = [["study", "PFLOP, at most", f"minutes at {rate}, a plan"]]
+  for path in _CONFIGS.value:
+    rows += study_rows(path, flops)
+  if _CONFIGS.value:
+    print(f"\n{common.table(rows)}")
+
+
+if __name__ == "__main__":
+  app.run(main)

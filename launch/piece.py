@@ -1,0 +1,218 @@
+"""Runs one piece of a study: so many minutes, then saves and stops.
+
+For machines that are lent for minutes. A piece runs `robust_features.main`,
+asks it to stop shortly before its time is up, and main saves its work; the next
+piece, the same command on the same workdir, goes on from there. It ends with
+one line that says what is done and what is left, and exits with status 0
+whether the study is finished or not. What follows `--` goes to main.
+
+Command:
+  python launch/piece.py --config=configs/cifar_robust.py --minutes=9 \\
+    --out=piece -- --config.data.D.data_dir=DIR
+
+Written into the workdir (runs/<config's name> by default):
+  piece.log      what main printed, all pieces after one another
+Written into the folder `--out`, a few small files fit to be sent home:
+  progress.json  every finished stage's result, and what is left
+  results.json, results.md, figures/*.png  once the study is finished
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Of a main that was asked to stop: it has saved, or had nothing to save yet.
+_STOPPED = (143, -signal.SIGTERM)
+_PROGRESS = "progress.json"
+
+
+def load_config(config: str) -> Any:
+  """Returns the config of `FILE` or `FILE:variant`.
+
+  Raises:
+    ValueError: If there is no such file, or it is none of a study.
+  """
+  name, _, variant = config.partition(":")
+  path = pathlib.Path(name)
+  if not path.is_file():
+    raise ValueError(f"--config: there is no file {name!r}")
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  if spec is None or spec.loader is None:
+    raise ValueError(f"--config must be a Python file, got {name!r}")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  found = module.get_config(variant)
+  if found.experiment != "study":
+    raise ValueError(f"{name} is no study: it has no stages")
+  return found
+
+
+def command(config: str, workdir: pathlib.Path, rest: list[str]) -> list[str]:
+  """Returns the command line of main."""
+  return [
+    sys.executable, "-m", "robust_features.main", f"--config={config}",
+    f"--workdir={workdir}", *rest,
+  ]  # fmt: skip
+
+
+def run_for(
+  arguments: list[str], seconds: float, grace: float, log: pathlib.Path
+) -> int:
+  """Runs a command, asks it to stop in time, and waits until it has.
+
+  Args:
+    arguments: The command.
+    seconds: How long it may take in all.
+    grace: The part of these that it may need to save and stop.
+    log: Its output is appended here.
+
+  Returns:
+    Its exit status; -9 if it had not stopped in time and was killed.
+  """
+  end = time.monotonic() + seconds
+  path = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])
+  with log.open("ab") as file:
+    process = subprocess.Popen(
+      arguments, stdout=file, stderr=file,
+      env=os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)},
+    )  # fmt: skip
+  asked = False
+
+  def stop(*unused):
+    nonlocal asked
+    del unused
+    if not asked:  # A second signal would end main before it has saved.
+      asked = True
+      process.terminate()
+
+  # Whoever stops the piece stops the study.
+  previous = {
+    number: signal.signal(number, stop)
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+  try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      return process.wait(timeout=max(seconds - grace, seconds / 2))
+    stop()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      return process.wait(timeout=max(end - time.monotonic(), 0.0))
+    process.kill()
+    return process.wait()
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+
+
+def progress(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns {"done": {stage: result}, "begun": {stage: how far}, "left": []}.
+
+  Stages come in the config's order, which is not quite that of their running.
+  """
+  found: dict[str, Any] = {"done": {}, "begun": {}, "left": []}
+  for name in config.stages:
+    folder = workdir / name
+    if (folder / "result.json").is_file():
+      found["done"][name] = json.loads((folder / "result.json").read_text())
+    elif (folder / "config.json").is_file():
+      found["begun"][name] = _how_far(folder, config.stages[name])
+    else:
+      found["left"].append(name)
+  return found
+
+
+def _how_far(folder: pathlib.Path, stage: Any) -> str:
+  """Returns "at step 400" or "with 7 shards": what is there to go on from."""
+  if stage.kind == "train":
+    paths = folder.glob("checkpoints/*")
+    steps = [int(path.name) for path in paths if path.name.isdigit()]
+    return f"at step {max(steps, default=0)}"
+  if stage.kind == "construct":
+    count = len(list((folder / "data").glob("[0-9]*-images.npy")))
+    return f"with {count} shards"
+  return "begun"
+
+
+def collect(
+  workdir: pathlib.Path, out: pathlib.Path, found: dict[str, Any]
+) -> None:
+  """Copies what is small and worth keeping."""
+  out.mkdir(parents=True, exist_ok=True)
+  (out / _PROGRESS).write_text(json.dumps(found, indent=2) + "\n")
+  for name in ("results.json", "results.md"):
+    if (workdir / name).is_file():
+      shutil.copy(workdir / name, out / name)
+  for path in sorted((workdir / "figures").glob("*.png")):
+    (out / "figures").mkdir(exist_ok=True)
+    shutil.copy(path, out / "figures" / path.name)
+
+
+def describe(found: dict[str, Any], status: int, seconds: float) -> str:
+  """Returns the line that a piece ends with."""
+  done, begun, left = (found[key] for key in ("done", "begun", "left"))
+  total = len(done) + len(begun) + len(left)
+  parts = [f"{seconds / 60:.1f} minutes: {len(done)} of {total} stages done"]
+  parts += [f"{name} {where}" for name, where in begun.items()]
+  if left:
+    parts.append(f"not begun: {' '.join(left)}")
+  if status == -signal.SIGKILL:
+    parts.append("killed, it did not stop in time; it goes on from its last "
+                 "checkpoint")  # fmt: skip
+  return "; ".join(parts)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+  """Returns the command line's flags; `rest` is main's."""
+  parser = argparse.ArgumentParser(
+    description="Runs one piece of a study.", allow_abbrev=False
+  )
+  parser.add_argument("--config", required=True, help=":variant allowed")
+  parser.add_argument("--workdir", help="default runs/<config's name>")
+  parser.add_argument("--minutes", type=float, default=9.0, help="in all")
+  parser.add_argument(
+    "--grace_seconds", type=float, default=75.0,
+    help="of these minutes, kept for saving",
+  )  # fmt: skip
+  parser.add_argument("--out", help="folder of the small results")
+  parser.add_argument("rest", nargs="*", help="after --: flags of main")
+  args = parser.parse_args(argv)
+  if args.minutes <= 0:
+    parser.error(f"--minutes must be positive, got {args.minutes}")
+  return args
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Runs a piece; fails only if main does."""
+  start, args = time.monotonic(), parse(argv)
+  sys.path.insert(0, str(_ROOT))  # A config imports the package.
+  try:
+    config = load_config(args.config)
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  workdir = pathlib.Path(args.workdir or f"runs/{config.name}")
+  workdir.mkdir(parents=True, exist_ok=True)
+  log = workdir / "piece.log"
+  status = run_for(
+    command(args.config, workdir, args.rest),
+    60.0 * args.minutes, args.grace_seconds, log,
+  )  # fmt: skip
+  found = progress(config, workdir)
+  if args.out:
+    collect(workdir, pathlib.Path(args.out), found)
+  print(describe(found, status, time.monotonic() - start))
+  if status not in (0, *_STOPPED, -signal.SIGKILL):
+    last = log.read_text(errors="replace").strip().splitlines()[-1:]
+    sys.exit(f"error: main failed with status {status}: {' '.join(last)}")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,75 @@
+"""What config files are composed of, with the paper's values as defaults.
+
+Every field exists, nothing is derived, and any of them can be overridden:
+`--config.stages.standard.train.num_epochs=3`.
+
+Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
+"""
+
+from robust_features.recipes.sections import (
+  CIFAR_MEAN,
+  CIFAR_STD,
+  adversary,
+  attack,
+  augmentation,
+  cifar10,
+  data,
+  evaluation,
+  make_inversion,
+  make_targeted,
+  model,
+  no_adversary,
+  no_augmentation,
+  train,
+)
+from robust_features.recipes.stages import (
+  autoattack_stage,
+  carlini_wagner_stage,
+  construct_stage,
+  evaluate_stage,
+  step_sweep_stage,
+  train_stage,
+  transfer_stage,
+)
+from robust_features.recipes.studies import (
+  add_data_set,
+  add_row,
+  grid,
+  paper_study,
+  study,
+  transfer_study,
+)
+from robust_features.recipes.variants import (
+  variant,
+)
+
+__all__ = [
+  "CIFAR_MEAN",
+  "CIFAR_STD",
+  "add_data_set",
+  "add_row",
+  "adversary",
+  "attack",
+  "augmentation",
+  "autoattack_stage",
+  "carlini_wagner_stage",
+  "cifar10",
+  "construct_stage",
+  "data",
+  "evaluate_stage",
+  "evaluation",
+  "grid",
+  "make_inversion",
+  "make_targeted",
+  "model",
+  "no_adversary",
+  "no_augmentation",
+  "paper_study",
+  "step_sweep_stage",
+  "study",
+  "train",
+  "train_stage",
+  "transfer_stage",
+  "transfer_study",
+  "variant",
+]

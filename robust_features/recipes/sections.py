@@ -1,0 +1,177 @@
+"""Sections of a study's config, with the paper's values as defaults.
+
+Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
+"""
+
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR_STD = (0.2023, 0.1994, 0.2010)
+
+
+def make(defaults: dict[str, Any], changes: dict[str, Any]) -> Any:
+  """Returns the defaults with changes.
+
+  Raises:
+    ValueError: If a change names a field that is not there.
+  """
+  section = ConfigDict(defaults)
+  for name, value in changes.items():
+    if name not in section:
+      raise ValueError(f"{name} is not one of {', '.join(section)}")
+    section[name] = own(value)
+  return section
+
+
+def own(value: Any) -> Any:
+  """Returns a copy of a section, so that no two stages share one."""
+  return ConfigDict(value.to_dict()) if isinstance(value, ConfigDict) else value
+
+
+def data(source: str, **changes: Any) -> Any:
+  """Returns a data source."""
+  return make(
+    {
+      "source": source,
+      "name": "",
+      "data_dir": "",
+      "num_train": 0,
+      "num_test": 0,
+      "num_validation": 0,
+      "seed": 0,
+      "image_size": 0,
+    },
+    changes,
+  )
+
+
+def cifar10(**changes: Any) -> Any:
+  """Returns CIFAR-10 from tfds, 1,000 training images held out."""
+  return data("tfds", **{"name": "cifar10", "num_validation": 1000} | changes)
+
+
+def model(name: str, **changes: Any) -> Any:
+  """Returns an architecture; width 0 is its own."""
+  return make(
+    {
+      "name": name,
+      "num_classes": 10,
+      "width": 0,
+      "dtype": "float32",
+      "mean": CIFAR_MEAN,
+      "std": CIFAR_STD,
+    },
+    changes,
+  )
+
+
+def attack(norm: str, eps: float, step_size: float, num_steps: int,
+           **changes: Any) -> Any:  # fmt: skip
+  """Returns an attack from the image itself that keeps the best iterate."""
+  return make(
+    {
+      "norm": norm,
+      "eps": eps,
+      "step_size": step_size,
+      "num_steps": num_steps,
+      "num_restarts": 1,
+      "start": "x",
+      "keep_best": True,
+    },
+    changes,
+  )
+
+
+def no_adversary() -> Any:
+  """Returns the adversary of standard training."""
+  return attack("l2", 0.0, 0.0, 0)
+
+
+def adversary(eps: float = 0.5) -> Any:
+  """Returns appendix C.3's: 7 normalised l2 steps of eps/5 from the image."""
+  return attack("l2", eps, eps / 5, 7)
+
+
+def augmentation() -> Any:
+  """Returns the library's CIFAR augmentation that the paper's code used."""
+  return ConfigDict({"pad": 4, "flip": True, "jitter": 0.25, "rotate": 2.0})
+
+
+def no_augmentation() -> Any:
+  """Returns none."""
+  return ConfigDict({"pad": 0, "flip": False, "jitter": 0.0, "rotate": 0.0})
+
+
+def train(**changes: Any) -> Any:
+  """Returns the paper's recipe on CIFAR-10: drops at epochs 50 and 100."""
+  return make(
+    {
+      "num_epochs": 150,
+      "batch_size": 128,
+      "learning_rate": 0.1,
+      "schedule": "step",
+      "drop_every_epochs": 50,
+      "drop_factor": 0.1,
+      "warmup_epochs": 0.0,
+      "momentum": 0.9,
+      "weight_decay": 5e-4,
+      "augment": augmentation(),
+      "adversary": no_adversary(),
+      "eps_ramp_epochs": 0.0,
+      "attack_bn_mode": "running",
+      "eval_every_epochs": 5,
+    },
+    changes,
+  )
+
+
+def make_inversion(kind: str, **changes: Any) -> Any:
+  """Returns D_R's or D_NR's construction: table 5, 1,000 steps of 0.1."""
+  return make(
+    {
+      "kind": kind,
+      "init": "image",
+      "attack": attack("l2", math.inf, 0.1, 1000, keep_best=False),
+      "fake_relu": True,
+      "pixels": "uint8",
+      "batch_size": 500,
+      "shard_size": 2500,
+    },
+    changes,
+  )
+
+
+def make_targeted(kind: str, **changes: Any) -> Any:
+  """Returns D_rand's or D_det's construction: table 6, 100 steps in 0.5."""
+  return make(
+    {
+      "kind": kind,
+      "init": "self",
+      "attack": attack("l2", 0.5, 0.1, 100),
+      "fake_relu": False,
+      "pixels": "uint8",
+      "batch_size": 500,
+      "shard_size": 2500,
+    },
+    changes,
+  )
+
+
+def evaluation(**changes: Any) -> Any:
+  """Returns the paper's radii under PGD-100 in steps of 2.5 eps / 100."""
+  return make(
+    {
+      "norm": "l2",
+      "eps": (0.25, 0.5),
+      "num_steps": 100,
+      "step_ratio": 2.5,
+      "num_restarts": 1,
+      "loss": "cross_entropy",
+      "bn_mode": "running",
+      "batch_size": 500,
+    },
+    changes,
+  )

@@ -1,0 +1,171 @@
+"""Stages of a study's config, one function a kind."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from robust_features.recipes.sections import make, own
+
+
+def train_stage(architecture: str, data: str, recipe: Any,
+                validation: str = "D") -> Any:  # fmt: skip
+  """Returns a stage that trains `models.<architecture>` on `data`."""
+  return ConfigDict(
+    {
+      "kind": "train",
+      "architecture": architecture,
+      "data": data,
+      "validation": validation,
+      "train": own(recipe),
+    }
+  )
+
+
+def construct_stage(source: str, recipe: Any, data: str = "D",
+                    split: str = "train") -> Any:  # fmt: skip
+  """Returns a stage that makes a data set with a trained stage's model."""
+  return ConfigDict(
+    {
+      "kind": "construct",
+      "source": source,
+      "data": data,
+      "split": split,
+      "construct": own(recipe),
+    }
+  )
+
+
+def evaluate_stage(model: str, title: str, settings: Any,
+                   **changes: Any) -> Any:  # fmt: skip
+  """Returns a row of the table: a trained stage's model on a test set.
+
+  Args:
+    model: The train stage.
+    title: The row's name in the table.
+    settings: Of the attack.
+    **changes: `data`, `split`, `which` ("last" or "best"), `label_shift` (added
+      to every label), `paper` (a row of `robust_features.paper`).
+  """
+  return make(
+    {
+      "kind": "evaluate",
+      "model": model,
+      "which": "last",
+      "data": "D",
+      "split": "test",
+      "label_shift": 0,
+      "title": title,
+      "paper": "",
+      "evaluate": own(settings),
+    },
+    changes,
+  )
+
+
+def step_sweep_stage(model: str, settings: Any, steps: tuple[int, ...],
+                     step_ratios: tuple[float, ...]) -> Any:  # fmt: skip
+  """Returns figure 8: robust accuracy against the attack's steps."""
+  return ConfigDict(
+    {
+      "kind": "step_sweep",
+      "model": model,
+      "which": "last",
+      "data": "D",
+      "split": "test",
+      "label_shift": 0,
+      "steps": steps,
+      "step_ratios": step_ratios,
+      "evaluate": own(settings),
+    }
+  )
+
+
+def autoattack_stage(model: str, norm: str, eps: tuple[float, ...],
+                     **changes: Any) -> Any:  # fmt: skip
+  """Returns standard AutoAttack on the first images of the test set.
+
+  Args:
+    model: The train stage.
+    norm: "l2" or "linf".
+    eps: Radii, in units of [0, 1].
+    **changes: `num_examples` (0 for all), `data`, `split`, `which`,
+      `label_shift`.
+  """
+  return make(
+    {
+      "kind": "autoattack",
+      "model": model,
+      "which": "last",
+      "data": "D",
+      "split": "test",
+      "label_shift": 0,
+      "num_examples": 1000,
+      "autoattack": {
+        "norm": norm,
+        "eps": eps,
+        "attacks": ("apgd-ce", "apgd-t", "fab-t", "square"),
+        "budget": {
+          "num_steps": 100,
+          "num_targets": 9,
+          "num_queries": 5000,
+          "num_restarts": 1,
+        },
+        "batch_size": 250,
+      },
+    },
+    changes,
+  )
+
+
+def transfer_stage(source: str, targets: tuple[str, ...],
+                   learners: tuple[str, ...], attack: Any,
+                   **changes: Any) -> Any:  # fmt: skip
+  """Returns figures 3 and 13: examples of one model shown to others.
+
+  Args:
+    source: The train stage whose examples they are.
+    targets: Train stages that are to be fooled.
+    learners: Of the same architectures in the same order, trained on D_det of
+      the source.
+    attack: Of both kinds of example.
+    **changes: `num_examples` (0 for all), `data`, `split`, `paper`.
+  """
+  return make(
+    {
+      "kind": "transfer",
+      "source": source,
+      "targets": targets,
+      "learners": learners,
+      "data": "D",
+      "split": "test",
+      "num_examples": 0,
+      "paper": "transfer",
+      "transfer": {
+        "attack": own(attack),
+        "target": "next",
+        "batch_size": 500,
+      },
+    },
+    changes,
+  )
+
+
+def carlini_wagner_stage(model: str, settings: Any) -> Any:
+  """Returns appendix D.2's CW-l2 attack of 1,000 steps on the test set."""
+  return ConfigDict(
+    {
+      "kind": "carlini_wagner",
+      "model": model,
+      "which": "last",
+      "data": "D",
+      "split": "test",
+      "label_shift": 0,
+      "evaluate": own(settings),
+      "attack": {
+        "num_steps": 1000,
+        "num_searches": 9,
+        "learning_rate": 0.01,
+        "initial_c": 0.01,
+      },
+    }
+  )

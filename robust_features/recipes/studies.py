@@ -1,0 +1,168 @@
+"""Whole studies and parts of them, composed of sections and stages."""
+
+import functools
+import itertools
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from robust_features.recipes import sections, stages
+
+
+def study(name: str, *, seed: int = 0) -> Any:
+  """Returns an empty study: data, models, stages and table to be filled."""
+  return ConfigDict(
+    {
+      "experiment": "study",
+      "name": name,
+      "seed": seed,
+      "data": {},
+      "models": {},
+      "stages": {},
+      "table": (),
+      "run": {"chunk_steps": 50, "checkpoint_every_seconds": 60.0},
+    }
+  )
+
+
+def add_row(config: Any, model: str, title: str, settings: Any,
+            suffix: str = "", **changes: Any) -> None:  # fmt: skip
+  """Adds an evaluation of a trained stage, and its row of the table.
+
+  Args:
+    config: The study.
+    model: The train stage.
+    title: The row's name in the table.
+    settings: Of the attack.
+    suffix: Tells a second evaluation of one model from the first.
+    **changes: As `evaluate_stage` takes them.
+  """
+  name = f"eval_{model}{suffix}"
+  config.stages[name] = stages.evaluate_stage(model, title, settings, **changes)
+  config.table = (*config.table, name)
+
+
+def add_data_set(config: Any, name: str, source: str,
+                 construct: Any, recipe: Any) -> None:  # fmt: skip
+  """Adds a constructed data set and a training run on it, `on_<name>`."""
+  config.stages[name] = stages.construct_stage(source, construct)
+  config.stages[f"on_{name}"] = stages.train_stage("main", name, recipe)
+
+
+def paper_study(
+  config: Any,
+  *,
+  standard: Any,
+  robust: Any,
+  on_robust: Any,
+  on_nonrobust: Any,
+  on_rand: Any,
+  on_det: Any,
+  inversion: dict[str, Any],
+  targeted: dict[str, Any],
+  evaluation: Any,
+) -> None:
+  """Adds section 3 whole: D_R, D_NR, D_rand, D_det from both sources.
+
+  Args:
+    config: A study with `data.D` and `models.main`.
+    standard: Recipe of the standard model on D.
+    robust: Recipe of the adversarially trained model on D.
+    on_robust: Recipe of standard training on D_R, and so on.
+    on_nonrobust: See `on_robust`.
+    on_rand: See `on_robust`.
+    on_det: See `on_robust`.
+    inversion: Changes to `make_inversion`.
+    targeted: Changes to `make_targeted`.
+    evaluation: Of every row.
+  """
+  config.stages.standard = stages.train_stage("main", "D", standard)
+  config.stages.robust = stages.train_stage("main", "D", robust)
+  row = functools.partial(add_row, config, settings=evaluation)
+  row("standard", "standard training", paper="standard")
+  row("robust", "adversarial training", paper="robust")
+  for name, kind, source, recipe, title, printed in (
+    ("d_robust", "robust", "robust", on_robust, "on D_R", "robust_image"),
+    ("d_nonrobust", "nonrobust", "standard", on_nonrobust, "on D_NR",
+     "nonrobust_image"),
+    ("d_rand", "rand", "standard", on_rand, "on D_rand", "rand_standard"),
+    ("d_det", "det", "standard", on_det, "on D_det", "det_standard"),
+    ("d_rand_robust", "rand", "robust", on_rand,
+     "on D_rand, robust source", "rand_robust"),
+    ("d_det_robust", "det", "robust", on_det, "on D_det, robust source",
+     "det_robust"),
+  ):  # fmt: skip
+    if kind in ("rand", "det"):
+      construct = sections.make_targeted(kind, **targeted)
+    else:
+      construct = sections.make_inversion(kind, **inversion)
+    add_data_set(config, name, source, construct, recipe)
+    row(f"on_{name}", title, paper=printed)
+    if kind == "det":
+      row(
+        f"on_{name}", f"{title}, labels y+1", suffix="_relabelled",
+        label_shift=1, paper=f"{printed}_relabelled",
+      )  # fmt: skip
+
+
+def transfer_study(
+  config: Any,
+  widths: dict[str, int],
+  *,
+  standard: Any,
+  on_det: Any,
+  construct: Any,
+  attack: Any,
+) -> None:
+  """Adds section 3.3: transfer of one source's examples to architectures.
+
+  The source and its D_det are named as `paper_study`'s kin name them.
+
+  Args:
+    config: A study with `data.D`.
+    widths: Of every architecture; the first one is also the source's.
+    standard: Recipe on D, of the source and of the models to be fooled.
+    on_det: Recipe on the source's D_det.
+    construct: Of D_det.
+    attack: Of the examples that are shown to every model.
+  """
+  source, *others = widths
+  names = {"main": source} | {name: name for name in others}
+  for key, name in names.items():
+    config.models[key] = sections.model(name, width=widths[name])
+  config.stages.standard = stages.train_stage("main", "D", standard)
+  add_data_set(config, "d_det_standard", "standard", construct, on_det)
+  learners = {"main": "on_d_det_standard"}
+  for name in others:
+    learners[name] = f"on_d_det_{name}"
+    config.stages[learners[name]] = stages.train_stage(
+      name, "d_det_standard", on_det
+    )
+  targets = {key: f"target_{name}" for key, name in names.items()}
+  for key, target in targets.items():
+    config.stages[target] = stages.train_stage(key, "D", standard)
+  config.stages.transfer = stages.transfer_stage(
+    "standard", tuple(targets.values()),
+    tuple(learners[key] for key in targets), attack,
+  )  # fmt: skip
+
+
+def grid(stage: str) -> list[dict[str, Any]]:
+  """Returns appendix C.2's grid over a train stage, as `sweep()` wants it."""
+  train = f"stages.{stage}.train"
+  augmentations = ((4, True, 0.25, 2.0), (0, False, 0.0, 0.0))
+  points = itertools.product(
+    (0.1, 0.01, 0.05), (128, 256), ("step", "constant"), augmentations
+  )
+  return [
+    {
+      f"{train}.learning_rate": rate,
+      f"{train}.batch_size": batch_size,
+      f"{train}.schedule": schedule,
+      f"{train}.augment.pad": pad,
+      f"{train}.augment.flip": flip,
+      f"{train}.augment.jitter": jitter,
+      f"{train}.augment.rotate": rotate,
+    }
+    for rate, batch_size, schedule, (pad, flip, jitter, rotate) in points
+  ]
