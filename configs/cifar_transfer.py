@@ -56,12 +56,12 @@ def _paper(config):
 def _small(config):
   """Fills in cifar_small's data and recipes."""
   config.data.D = recipes.cifar10(
-    num_train=10_000, num_test=2_000, num_validation=500
+    num_train=10_000, num_test=1_000, num_validation=500
   )
   crop_and_flip = recipes.augmentation()
   crop_and_flip.jitter, crop_and_flip.rotate = 0.0, 0.0
   standard = recipes.train(
-    num_epochs=10,
+    num_epochs=8,
     batch_size=100,
     schedule="cosine",
     warmup_epochs=1.0,
