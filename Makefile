@@ -8,7 +8,7 @@ quickstart: .venv
 	$(BIN)/python -m robust_features.main --config=configs/quickstart.py
 
 test: .venv
-	$(BIN)/python -m pytest -n 2 --dist=loadscope
+	$(BIN)/python -m pytest -n 2 --dist=loadscope --durations=25
 
 lint: .venv
 	$(BIN)/ruff check .

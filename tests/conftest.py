@@ -1,5 +1,17 @@
 """Strict JAX for the whole suite: what can be an error is one."""
 
+import os
+
+# Nearly all the time goes into compiling programs that run for a moment. Set
+# before JAX starts; the programs that tests start inherit it.
+os.environ["XLA_FLAGS"] = " ".join(
+  (
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+  )
+).strip()
+
 import jax
 from absl import flags
 
