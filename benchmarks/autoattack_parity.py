@@ -5,8 +5,9 @@
 
 `--images` holds `x` uint8 [N, 32, 32, 3] and `y` [N]; `--tfds_dir` reads the
 CIFAR-10 test set from a TFDS directory instead. The networks are those of
-`nets_cifar.npz`. Every result is kept in `--out` as soon as it is there, and
-not computed again. Prints a table in Markdown.
+`nets_cifar.npz`; radii are l2 0.5 and linf 8/255, times `--fraction`.
+Every result is kept in `--out` as soon as it is there, and not computed again.
+Prints a table in Markdown.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def load_images(args) -> tuple[np.ndarray, np.ndarray]:
   return x[rows].astype(np.float32) / 255, y[rows].astype(np.int32)
 
 
-def run_ours(net, x, y, norm: str, args) -> dict:
+def run_ours(net, x, y, norm: str, eps: float, args) -> dict:
   """Returns our numbers."""
   begun = time.monotonic()
   result = autoattack.run(
@@ -45,7 +46,7 @@ def run_ours(net, x, y, norm: str, args) -> dict:
     x,
     y,
     norm=norm,
-    eps=EPS[norm],
+    eps=eps,
     key=jax.random.key(args.seed),
     batch_size=args.batch_size,
   )
@@ -58,7 +59,7 @@ def run_ours(net, x, y, norm: str, args) -> dict:
   }
 
 
-def run_reference(net, x, y, norm: str, args) -> dict:
+def run_reference(net, x, y, norm: str, eps: float, args) -> dict:
   """Returns the published implementation's numbers."""
   begun = time.monotonic()
   result = reference.run(
@@ -67,7 +68,7 @@ def run_reference(net, x, y, norm: str, args) -> dict:
     x,
     y,
     norm=norm,
-    eps=EPS[norm],
+    eps=eps,
     batch_size=args.batch_size,
     seed=args.seed,
   )
@@ -82,21 +83,21 @@ def run_reference(net, x, y, norm: str, args) -> dict:
 def table(found: dict, num_images: int) -> str:
   """Returns the table, of percentages."""
   lines = [
-    "| network | norm | clean | ours | reference | difference |"
+    "| network | norm, eps | clean | ours | reference | difference |"
     " images that differ |",
     "| --- | --- | --- | --- | --- | --- | --- |",
   ]
-  for case in sorted({name.rsplit("/", 1)[0] for name in found}):
+  for case in dict.fromkeys(name.rsplit("/", 1)[0] for name in found):
     if f"{case}/ours" not in found or f"{case}/reference" not in found:
       continue
     ours, theirs = found[f"{case}/ours"], found[f"{case}/reference"]
     a, b = (100 * len(r["robust"]) / num_images for r in (ours, theirs))
     differ = len(set(ours["robust"]) ^ set(theirs["robust"]))
-    network, norm = case.split("/")
+    network, norm, eps = case.split("/")
     clean = 100 * ours["accuracy"]["clean"]
     lines.append(
-      f"| {network} | {norm} | {clean:.1f} | {a:.1f} | {b:.1f} | {a - b:+.1f} |"
-      f" {differ} of {num_images} |"
+      f"| {network} | {norm}, {eps} | {clean:.1f} | {a:.1f} | {b:.1f} |"
+      f" {a - b:+.1f} | {differ} of {num_images} |"
     )
   return "\n".join(lines)
 
@@ -111,19 +112,21 @@ def main():
   parser.add_argument("--num_images", type=int, default=500)
   parser.add_argument("--batch_size", type=int, default=100)
   parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--nets", default="standard,l2,linf")
+  parser.add_argument("--nets", default="standard,l2")
   parser.add_argument("--norms", default="l2,linf")
+  parser.add_argument("--fraction", type=float, default=1.0)
   args = parser.parse_args()
   x, y = load_images(args)
   found = json.loads(args.out.read_text()) if args.out.exists() else {}
   nets = parity_nets.load()
   for network in args.nets.split(","):
     for norm in args.norms.split(","):
+      eps = args.fraction * EPS[norm]
       for who, run in (("ours", run_ours), ("reference", run_reference)):
-        name = f"{network}/{norm}/{who}"
+        name = f"{network}/{norm}/{eps:.3g}/{who}"
         if name not in found:
           print(name, flush=True)
-          found[name] = run(nets[network], x, y, norm, args)
+          found[name] = run(nets[network], x, y, norm, eps, args)
           args.out.write_text(json.dumps(found, indent=1))
   print(table(found, args.num_images))
 

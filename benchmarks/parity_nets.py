@@ -2,14 +2,15 @@
 
 A network is a dict of arrays: kernels `conv0, conv1, ...` [kh, kw, C, D] with
 `bias0, ...` [D], and a last layer `dense` [F, K] with `dense_bias` [K]. Every
-convolution is 3 x 3 with one pixel of padding and a ReLU; the first has stride
-1, the second and third stride 2, the fourth 1. Images are in [0, 1].
+convolution is 3 x 3 with one pixel of padding and a ReLU; `STRIDES` tells the
+strides by how many there are. Images are in [0, 1].
 
-`nets_cifar.npz` beside this file holds some for CIFAR-10, each number rounded
-to 8 bits: three of 16 to 64 channels (a standard one, and ones trained on l2
-0.5 and linf 8/255 adversarial examples) and two of 4 to 16 channels (standard,
-and trained on l2 0.5), on which the reference ends within minutes on a CPU. The
-latter two are made by `python -m benchmarks.parity_nets --tfds_dir=DIR`.
+`nets_cifar.npz` beside this file holds three for CIFAR-10, each number rounded
+to 8 bits. `standard` and `l2` (trained on l2 0.5 adversarial examples) are
+small enough for the reference to end within minutes on a CPU: 0.7 million
+multiplications an image; `python -m benchmarks.parity_nets --tfds_dir=DIR`
+made them. `wide_l2` is `l2` with four convolutions of 16 to 64 channels, 5
+million.
 """
 
 import argparse
@@ -24,8 +25,8 @@ import optax
 from robust_features import attacks
 from robust_features.models import convolution
 
-STRIDES = (1, 2, 2, 1)
-TINY = (4, 8, 16, 16)  # Channels of the tiny networks.
+STRIDES = {3: (2, 2, 2), 4: (1, 2, 2, 1)}
+CHANNELS = (16, 32, 64)  # Of the networks that `main` trains.
 MEAN, STD = 0.5, 0.25
 CIFAR_NETS = pathlib.Path(__file__).parent / "nets_cifar.npz"
 
@@ -33,9 +34,8 @@ CIFAR_NETS = pathlib.Path(__file__).parent / "nets_cifar.npz"
 def jax_logits(net: dict[str, jax.Array], x: jax.Array) -> jax.Array:
   """Returns logits `[B, K]` of images `[B, H, W, C]`."""
   h = (x - MEAN) / STD
-  for k in range(num_convolutions(net)):
-    stride = (STRIDES[k], STRIDES[k])
-    h = convolution.convolve(h, net[f"conv{k}"], stride, ((1, 1), (1, 1)))
+  for k, s in enumerate(strides(net)):
+    h = convolution.convolve(h, net[f"conv{k}"], (s, s), ((1, 1), (1, 1)))
     h = jax.nn.relu(h + net[f"bias{k}"][None, None, None])
   b, height, width, channels = h.shape
   h = h.reshape(b, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
@@ -52,7 +52,7 @@ def torch_logits(net: dict[str, np.ndarray]):
 
   kernels = [
     tensor(net[f"conv{k}"].transpose(3, 2, 0, 1))
-    for k in range(num_convolutions(net))
+    for k in range(len(strides(net)))
   ]
   biases = [tensor(net[f"bias{k}"]) for k in range(len(kernels))]
   dense, dense_bias = tensor(net["dense"].T), tensor(net["dense_bias"])
@@ -60,7 +60,7 @@ def torch_logits(net: dict[str, np.ndarray]):
   def logits(x):
     h = (x - MEAN) / STD
     for k, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
-      h = functional.conv2d(h, kernel, bias, stride=STRIDES[k], padding=1)
+      h = functional.conv2d(h, kernel, bias, stride=strides(net)[k], padding=1)
       h = functional.relu(h)
     h = functional.avg_pool2d(h, 2)
     # The dense layer reads rows, columns, channels, in this order.
@@ -71,9 +71,9 @@ def torch_logits(net: dict[str, np.ndarray]):
   return logits
 
 
-def num_convolutions(net) -> int:
-  """Returns how many convolutions a network has."""
-  return sum(name.startswith("conv") for name in net)
+def strides(net) -> tuple[int, ...]:
+  """Returns the stride of each convolution of a network."""
+  return STRIDES[sum(name.startswith("conv") for name in net)]
 
 
 def quantize(net: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -129,7 +129,7 @@ def init(channels: tuple[int, ...], size: int, key: jax.Array):
     draw = jax.random.normal(jax.random.fold_in(key, k), shape)
     net[f"conv{k}"] = draw * (2 / (9 * before)) ** 0.5
     net[f"bias{k}"] = jnp.zeros(after)
-    before, size = after, size // STRIDES[k]
+    before, size = after, size // STRIDES[len(channels)][k]
   features = (size // 2) ** 2 * before
   key = jax.random.fold_in(key, len(channels))
   draw = jax.random.normal(key, (features, 10))
@@ -167,7 +167,7 @@ def train(x, y, channels: tuple[int, ...], eps: float, epochs: int, seed=0):
 
 
 def main():
-  """Trains the two tiny networks and adds them to the file."""
+  """Trains `standard` and `l2` and puts them into the file."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--tfds_dir", required=True)
   parser.add_argument("--out", type=pathlib.Path, default=CIFAR_NETS)
@@ -177,8 +177,8 @@ def main():
 
   train_set, test = tfds_source.load("cifar10", args.tfds_dir, 0)
   nets = load(args.out) if args.out.exists() else {}
-  for name, eps in (("tiny_standard", 0.0), ("tiny_l2", 0.5)):
-    net = train(train_set.images, train_set.labels, TINY, eps, args.epochs)
+  for name, eps in (("standard", 0.0), ("l2", 0.5)):
+    net = train(train_set.images, train_set.labels, CHANNELS, eps, args.epochs)
     nets[name] = net
     logits = jax_logits(net, jnp.asarray(test.images, jnp.float32) / 255)
     hits = np.asarray(logits).argmax(1) == test.labels

@@ -42,6 +42,15 @@ def _run(logits_fn, x, y, **kwargs):
 class ReferenceTest(parameterized.TestCase):
   """On the same weights, as many images stay robust as for the original."""
 
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    # Square's 5,000 queries run for longer than they compile.
+    jax.config.update("jax_disable_most_optimizations", False)
+    cls.addClassCleanup(
+      jax.config.update, "jax_disable_most_optimizations", True
+    )
+
   @parameterized.parameters("l2", "linf")
   def test_standard_version(self, norm):
     golden = autoattack_golden.load()
