@@ -128,6 +128,12 @@ class InvarianceTest(absltest.TestCase):
     self.assertEqual(pool.batch_sizes(250), (8, 16, 32, 63, 125, 250))
     self.assertEqual(pool.batch_sizes(5), (5,))
     self.assertEqual(pool.batch_sizes(30, 4), (8, 16, 32))
+    self.assertEqual(pool.first_size(17, 32), 20)  # Not 32.
+    self.assertEqual(pool.first_size(193, 100), 100)
+    self.assertEqual(pool.first_size(205, 100), 72)  # Three rounds of 69.
+    self.assertEqual(pool.first_size(5, 5), 5)
+    self.assertEqual(pool.first_size(9, 64, 8), 16)
+    self.assertEqual(pool.first_size(0, 64), 4)
 
 
 class ResumeTest(absltest.TestCase):

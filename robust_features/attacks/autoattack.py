@@ -212,8 +212,8 @@ class _Target:
   def __init__(self, logits_fn, x, y, key, batch_size, sharding):
     self.logits_fn, self.x, self.y, self.key = logits_fn, x, y, key
     self.sharding = sharding
-    devices = 1 if sharding is None else sharding.num_devices
-    self.sizes = pool.batch_sizes(min(batch_size, len(x)), devices)
+    self.batch_size = min(batch_size, len(x))
+    self.devices = 1 if sharding is None else sharding.num_devices
     self.logits = self.predict(x)
     checks.require_logits(self.logits, x, y)
     self.num_classes = self.logits.shape[1]
@@ -240,7 +240,7 @@ class _Target:
 
   def predict(self, x: np.ndarray) -> np.ndarray:
     """Returns logits `[N, K]`, batch by batch; the last one is padded."""
-    size, parts = self.sizes[-1], []
+    size, parts = pool.batch_sizes(self.batch_size, self.devices)[-1], []
     for start in range(0, len(x), size):
       batch = x[start : start + size]
       rows = np.minimum(np.arange(size), len(batch) - 1)
@@ -262,7 +262,8 @@ def _attack(number, name, stage, target, saved, report, save_now) -> None:
     target.logits_fn,
     functools.partial(target.examples, _STREAMS[name]),
     np.flatnonzero(saved.robust),
-    sizes=target.sizes,
+    batch_size=target.batch_size,
+    multiple=target.devices,
     num_steps=stage.num_steps,
   )
   saved.restore_pool(work)

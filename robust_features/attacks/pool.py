@@ -18,6 +18,7 @@ import numpy as np
 from robust_features.attacks import slots
 
 _SMALLEST = 8  # Slots below which a batch is not worth halving.
+_STEP = 4  # The first batch's slots are a multiple of this.
 
 
 class Finished(NamedTuple):
@@ -49,6 +50,18 @@ def batch_sizes(batch_size: int, multiple: int = 1) -> tuple[int, ...]:
   return tuple(reversed(sizes))
 
 
+def first_size(count: int, largest: int, multiple: int = 1) -> int:
+  """Returns the slots to begin `count` examples with, few of them idle.
+
+  Every attack compiles its first size anyway, so that it may as well fit; the
+  rounds of more than `largest` examples are made equally large.
+  """
+  rounds = max(-(-count // largest), 1)
+  step = -(-_STEP // multiple) * multiple
+  size = -(-max(-(-count // rounds), 1) // step) * step
+  return min(size, batch_sizes(largest, multiple)[-1])
+
+
 @functools.partial(jax.jit, static_argnames="attack")
 def _advance(attack, logits_fn, example, state, is_live, cfg, num_steps):
   idle = state.tally._replace(done=state.tally.done | ~is_live)
@@ -78,7 +91,8 @@ class Pool:
     example_fn: Callable[[np.ndarray], slots.Example],
     todo: np.ndarray,
     *,
-    sizes: tuple[int, ...],
+    batch_size: int,
+    multiple: int = 1,
     num_steps: int,
   ):
     """Makes a pool that has not begun.
@@ -89,17 +103,22 @@ class Pool:
       logits_fn: A `jax.tree_util.Partial` from images to logits.
       example_fn: Maps global indices `[S]` to what the attack needs of them.
       todo: `[M]` global indices to attack.
-      sizes: Numbers of slots to choose from, ascending.
+      batch_size: At most so many slots.
+      multiple: Of this the slots are a multiple, the number of devices.
       num_steps: Steps between two looks at what is done.
     """
     self._attack, self._cfg, self._logits_fn = attack, cfg, logits_fn
-    self._example_fn, self._sizes = example_fn, sizes
-    self._num_steps = num_steps
+    self._example_fn, self._num_steps = example_fn, num_steps
+    self._largest, self._multiple = batch_size, multiple
     self._todo = np.asarray(todo, np.int64)
-    size = self._fitting(len(self._todo))
-    self._index = np.full(size, -1, np.int64)
+    self._begin(first_size(len(self._todo), batch_size, multiple))
     self._example: slots.Example | None = None
     self._state: Any = None
+
+  def _begin(self, size: int) -> None:
+    """Makes `size` empty slots."""
+    self._sizes = batch_sizes(size, self._multiple)
+    self._index = np.full(size, -1, np.int64)
 
   def _fitting(self, count: int) -> int:
     return next((s for s in self._sizes if s >= count), self._sizes[-1])
@@ -177,18 +196,21 @@ class Pool:
     return {"todo": self._todo, "slot_index": self._index, **saved}
 
   def restore(self, arrays: dict[str, np.ndarray]) -> None:
-    """Goes on from arrays, if the slots are those of this pool's sizes.
+    """Goes on from arrays, if the devices can share their slots.
 
     Otherwise the examples that were under way begin again, which changes
     nothing but the time.
     """
     index = np.asarray(arrays["slot_index"])
     todo = np.asarray(arrays["todo"])
-    if len(index) not in self._sizes:
+    largest = batch_sizes(self._largest, self._multiple)[-1]
+    if len(index) > largest or len(index) % self._multiple:
       under_way = index[index >= 0]
       self._todo = np.sort(np.concatenate([under_way, todo]))
-      self._index = np.full(self._fitting(len(self._todo)), -1, np.int64)
+      size = first_size(len(self._todo), self._largest, self._multiple)
+      self._begin(size)
       return
+    self._begin(len(index))
     self._todo, self._index = todo, index.copy()
     live = index[index >= 0]
     if not len(live):
