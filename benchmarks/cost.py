@@ -221,6 +221,8 @@ def passes_of(config: Any, name: str) -> Stage | None:
   # Who is applied: the stage's own network, or that of the stage it names.
   named = [stage[field] for field in ("model", "source") if field in stage]
   trained = config.stages[named[0]] if named else stage
+  if trained.kind == "imported":
+    return None  # Its architecture is known once it is opened.
   architecture = config.models[trained.architecture].name
   return Stage(stage.kind, architecture, _PASSES[stage.kind](config, stage))
 

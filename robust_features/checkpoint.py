@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 # Orbax reports every save at INFO and, on one host, harmless sharding warnings.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -21,11 +22,16 @@ class CheckpointError(ValueError):
 
 
 def digest(tree: Any) -> str:
-  """Returns the SHA-256 of a tree's paths, types, shapes and bytes."""
+  """Returns the SHA-256 of a tree's paths, types, shapes and bytes.
+
+  A dataclass and a dict of the same names and arrays have the same digest.
+  """
   result = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = np.asarray(leaf)
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
+  arrays = {
+    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  for name, array in sorted(arrays.items()):
     result.update(f"{name} {array.dtype} {array.shape}\n".encode())
     result.update(np.ascontiguousarray(array).tobytes())
   return result.hexdigest()
@@ -80,11 +86,12 @@ class Checkpoints:
       force=True,
     )
 
-  def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+  def restore(self, like: Any = None) -> tuple[Any, dict[str, Any]] | None:
     """Returns the newest (state, metadata), or None where there is none.
 
     Args:
-      like: A tree of the same structure, arrays or `jax.ShapeDtypeStruct`.
+      like: A tree of the same structure, arrays or `jax.ShapeDtypeStruct`; by
+        default the state comes as nested dicts of whatever is there.
 
     Raises:
       CheckpointError: If it is damaged or of another structure.
@@ -93,8 +100,9 @@ class Checkpoints:
     if step is None:
       return None
     where = self.directory / str(step)
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     try:
+      like = _structure(where) if like is None else like
+      abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
       found = self._manager.restore(
         step,
         args=ocp.args.Composite(
@@ -128,6 +136,15 @@ class Checkpoints:
     self.close()
 
 
+def _structure(where: pathlib.Path) -> Any:
+  """Returns the shapes of what is saved there, as nested dicts."""
+  saved = ocp.StandardCheckpointHandler().metadata(epath.Path(where / "state"))
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+    getattr(saved, "tree", saved),
+  )
+
+
 def _damaged(where: pathlib.Path, error: Any) -> CheckpointError:
   reason = str(error).strip().split("\n")[0][:200]
   return CheckpointError(
@@ -147,9 +164,9 @@ def save_variables(
 
 
 def load_variables(
-  directory: str | pathlib.Path, like: Any
+  directory: str | pathlib.Path, like: Any = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Loads what `save_variables` saved.
+  """Loads what `save_variables` saved; `like` as in `Checkpoints.restore`.
 
   Raises:
     CheckpointError: If there is nothing there, it is damaged, or it has

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from robust_features import evaluate, models, paper, settings, stages
+from robust_features import evaluate, models, paper, settings, stages, trained
 from robust_features.data import sources
 
 
@@ -30,18 +30,20 @@ def validate(config: Any) -> None:
 def _check_names(config: Any, name: str, stage) -> None:
   """Raises where a stage names what is not there, or not of that kind."""
   kinds = {n: s.kind for n, s in config.stages.items()}
-  trained = [n for n, kind in kinds.items() if kind == "train"]
+  learned = [n for n, kind in kinds.items() if kind == "train"]
+  opened = [n for n, kind in kinds.items() if kind in ("train", "imported")]
   made = [n for n, kind in kinds.items() if kind == "construct"]
   choices = {
     "architecture": list(config.models),
     "data": [*config.data, *made],
     "validation": list(config.data),
-    "model": trained,
-    "source": trained,
+    "model": opened,
+    "source": opened,
+    "dtype": ["float32", "bfloat16"],
     "split": ["train", "validation", "test"],
     "which": ["last", "best"],
-    "targets": trained,
-    "learners": trained,
+    "targets": learned,
+    "learners": learned,
     "paper": [
       "",
       *(paper.TRANSFER if stage.kind == "transfer" else paper.ROWS),
@@ -75,6 +77,26 @@ def _check_pairs(config: Any, name: str, stage) -> None:
       )
 
 
+def check_imports(config: Any) -> None:
+  """Opens every model that is to be imported, before any work is done.
+
+  Raises:
+    ValueError: If one is not there or damaged, naming the field.
+  """
+  for name, stage in config.stages.items():
+    if stage.kind == "imported":
+      field = f"stages.{name}.checkpoint"
+      if not stage.checkpoint:
+        raise ValueError(
+          f"{field} is empty; give a folder that `python -m "
+          "robust_features.models.import_torch` wrote, or a train stage's"
+        )
+      try:
+        trained.load(stage.checkpoint)
+      except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
 def check_radii(
   config: Any, image_shape: Callable[[str], tuple[int, ...]]
 ) -> None:
@@ -88,6 +110,8 @@ def check_radii(
     ValueError: For a radius larger than the box, naming the field.
   """
   for name, stage in config.stages.items():
+    if stage.kind == "imported":
+      continue
     shape = image_shape(name)
     sections = {
       "train": ("train", "adversary"),

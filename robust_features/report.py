@@ -114,6 +114,8 @@ def markdown(results: dict[str, Any]) -> str:
     lines += ["", "## Data sets", "", _data_sets(results["data_sets"])]
   if results["models"]:
     lines += ["", "## Models", "", _models(results["models"])]
+  if results["imported"]:
+    lines += ["", "## Imported models", "", _imported(results["imported"])]
   for title, found in measurements(results):
     lines += ["", f"## {title}", "", *found]
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
@@ -247,6 +249,22 @@ def _models(found: dict[str, Any]) -> str:
         _percent(last["train_accuracy"]),
         _percent(last.get("validation_accuracy")),
         f"{result['seconds']:.0f}",
+      ]
+    )
+  return _aligned(rows)
+
+
+def _imported(found: dict[str, Any]) -> str:
+  rows = [["model", "architecture", "parameters", "file", "sha256"]]
+  for name, result in found.items():
+    origin = result["origin"]
+    rows.append(
+      [
+        name,
+        result["model"]["name"],
+        f"{result['num_params']:,}",
+        str(origin.get("source", "trained here")),
+        str(origin.get("source_sha256", "-")),
       ]
     )
   return _aligned(rows)

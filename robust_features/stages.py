@@ -16,6 +16,7 @@ import numpy as np
 
 from robust_features import (
   attacks,
+  checkpoint,
   construct,
   evaluate,
   models,
@@ -23,6 +24,7 @@ from robust_features import (
   settings,
   strong_attacks,
   train,
+  trained,
   transfer,
 )
 from robust_features.data import dataset as ds
@@ -56,12 +58,16 @@ class Context(Protocol):
     """Returns a split of a source, or a constructed set."""
     ...
 
+  def model_config(self, name: str) -> models.ModelConfig:
+    """Returns the architecture of a train stage or an import."""
+    ...
+
   def architecture(self, name: str) -> nn.Module:
-    """Returns a train stage's model."""
+    """Returns the network of a train stage or an import."""
     ...
 
   def variables(self, name: str, which: str = "last") -> dict[str, Any]:
-    """Returns a train stage's variables."""
+    """Returns the variables of a train stage or an import."""
     ...
 
 
@@ -82,12 +88,36 @@ def _train(
     name,
   )
   return {
+    "model": dataclasses.asdict(study.model_config(name)),
     "digest": found.digest,
     "history": found.history,
     "num_examples": data.num_examples,
     "image_shape": list(data.image_shape),
     "num_params": models.num_params(found.variables["params"]),
     "seconds": found.seconds,
+  }
+
+
+def _imported(study: Context, name: str, directory: pathlib.Path):
+  del directory
+  stage = study.config.stages[name]
+  found = trained.load(stage.checkpoint)
+  data = study.dataset(stage.data, "test")
+  model = found.config
+  there = model.num_classes, len(model.mean)
+  wanted = data.num_classes, data.image_shape[-1]
+  if there[0] != wanted[0] or there[1] not in (1, wanted[1]):
+    raise ValueError(
+      f"stages.{name}.checkpoint is a model of {there[0]} classes and "
+      f"{there[1]} colours, but data.{stage.data} has {wanted[0]} and "
+      f"{wanted[1]}"
+    )
+  return {
+    "model": dataclasses.asdict(model) | {"dtype": stage.dtype},
+    "digest": checkpoint.digest(found.variables),
+    "origin": found.origin,
+    "num_params": models.num_params(found.variables["params"]),
+    "seconds": 0.0,
   }
 
 
@@ -232,10 +262,6 @@ def _autoattack(study: Context, name: str, directory: pathlib.Path):
   }
 
 
-def _network(study: Context, name: str) -> str:
-  return study.config.models[study.config.stages[name].architecture].name
-
-
 def _transfer(study: Context, name: str, directory: pathlib.Path):
   del directory
   start = time.monotonic()
@@ -255,7 +281,7 @@ def _transfer(study: Context, name: str, directory: pathlib.Path):
     rows.append(
       {
         "target": target,
-        "architecture": _network(study, target),
+        "architecture": study.model_config(target).name,
         "learner": learner,
         "learner_accuracy": accuracy,
         **transfer.rates(
@@ -265,7 +291,7 @@ def _transfer(study: Context, name: str, directory: pathlib.Path):
     )
   return {
     "source": stage.source,
-    "source_architecture": _network(study, stage.source),
+    "source_architecture": study.model_config(stage.source).name,
     "source_rates": transfer.rates(*source, data, examples, cfg.batch_size),
     "attack": dataclasses.asdict(cfg.attack),
     "target": cfg.target,
@@ -279,6 +305,7 @@ def _transfer(study: Context, name: str, directory: pathlib.Path):
 
 KINDS: dict[str, Callable[[Context, str, pathlib.Path], dict[str, Any]]] = {
   "train": _train,
+  "imported": _imported,
   "construct": _construct,
   "evaluate": _evaluate,
   "step_sweep": _step_sweep,
@@ -290,6 +317,7 @@ KINDS: dict[str, Callable[[Context, str, pathlib.Path], dict[str, Any]]] = {
 # Where `results.json` keeps a kind's results.
 RESULTS = {
   "train": "models",
+  "imported": "imported",
   "construct": "data_sets",
   "step_sweep": "step_sweeps",
   "carlini_wagner": "carlini_wagner",
@@ -301,6 +329,7 @@ RESULTS = {
 # The sections of a stage's config, by kind: (field, dataclass).
 SECTIONS = {
   "train": (("train", train.TrainConfig),),
+  "imported": (),
   "construct": (("construct", construct.ConstructConfig),),
   "evaluate": (("evaluate", evaluate.EvaluateConfig),),
   "step_sweep": (("evaluate", evaluate.EvaluateConfig),),

@@ -16,6 +16,7 @@ import pathlib
 import zlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 
 from robust_features import (
@@ -27,8 +28,10 @@ from robust_features import (
   provenance,
   report,
   settings,
+  sharding,
   stages,
   train,
+  trained,
 )
 from robust_features.data import constructed, sources
 from robust_features.data import dataset as ds
@@ -189,16 +192,30 @@ class Study:
       return part.image_shape
     return self.image_shape(data)
 
-  def architecture(self, name: str):
-    """Returns a train stage's model."""
-    which = self._stage(name).architecture
-    section = self.config.models[which]
-    cfg = settings.build(models.ModelConfig, section, f"models.{which}")
-    return models.make_model(cfg)
+  def model_config(self, name: str) -> models.ModelConfig:
+    """Returns the architecture of a train stage or an import."""
+    stage = self._stage(name)
+    if stage.kind == "imported":
+      return models.ModelConfig(**self.require(name)["model"])
+    section = self.config.models[stage.architecture]
+    where = f"models.{stage.architecture}"
+    return settings.build(models.ModelConfig, section, where)
+
+  def architecture(self, name: str) -> nn.Module:
+    """Returns the network of a train stage or an import."""
+    return models.make_model(self.model_config(name))
 
   def variables(self, name: str, which: str = "last") -> dict[str, Any]:
-    """Returns a trained model's variables, checked against its result."""
+    """Returns a model's variables, checked against the stage's result."""
     stage, result = self._stage(name), self.require(name)
+    if stage.kind == "imported":
+      found = sharding.replicate(trained.load(stage.checkpoint).variables)
+      if checkpoint.digest(found) != result["digest"]:
+        raise checkpoint.CheckpointError(
+          f"{stage.checkpoint} holds another model than when {self.workdir} "
+          "was begun; bring it back or choose another --workdir"
+        )
+      return found
     found = train.load(
       settings.build(train.TrainConfig, stage.train, f"stages.{name}.train"),
       self.architecture(name),
@@ -287,6 +304,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict:
   study = Study(config, workdir)
   config_checks.validate(config)
   _claim(config, workdir)
+  config_checks.check_imports(config)
   config_checks.check_radii(config, study.image_shape)
   for name in [*config.table, *config.stages]:
     study.require(name)

@@ -279,6 +279,10 @@ class SmokeTest(CommandTestCase):
       else:
         continue
       overrides.append(f"--config.data.{section}.data_dir={folder}")
+    for stage, cfg in config.stages.items():
+      if cfg.kind == "imported":
+        checkpoint = toys.write_checkpoint(folder / stage)
+        overrides.append(f"--config.stages.{stage}.checkpoint={checkpoint}")
     return overrides
 
   def write_pair(self, folder, name):

@@ -233,7 +233,6 @@ class CommandTest(absltest.TestCase):
     target = self.folder / "target.safetensors"
     status, out, err = run(
       export_torch.main,
-      *flags,
       f"--checkpoint={self.folder / 'imported'}",
       f"--out={target}",
     )
@@ -275,14 +274,17 @@ class CommandTest(absltest.TestCase):
     self.assertRegex(err, "is not empty; choose another")
 
   def test_export_errors(self):
+    cfg, variables = tiny()
+    unnamed = self.folder / "unnamed"
+    checkpoint.save_variables(unnamed, variables, {})
     for args, message in (
       (("--checkpoint=none", "--out=a.safetensors"), "no checkpoint at none"),
-      (("--checkpoint=none", "--num_classes=1", "--out=a"), "num_classes"),
+      ((f"--checkpoint={unnamed}", "--out=a"), "not say its architecture"),
+      (("--checkpoint=none", "--which=first", "--out=a"), "invalid choice"),
     ):
-      status, _, err = run(export_torch.main, f"--arch={ARCH}", *args)
+      status, _, err = run(export_torch.main, *args)
       self.assertEqual(status, 1)
       self.assertRegex(err, f"^error: .*{message}[^\n]*\n$")
-    cfg, variables = tiny()
     with self.assertRaisesRegex(ValueError, "must end in .safetensors"):
       export_torch.write(self.folder / "a.pt", cfg, variables)
 

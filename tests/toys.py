@@ -1,5 +1,6 @@
 """Small models and data that several test files share."""
 
+import dataclasses
 import pathlib
 import tempfile
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import train_step
+from robust_features import checkpoint, models, train_step
 from robust_features.attacks import AttackConfig
 from robust_features.data import augment
 from robust_features.data import dataset as ds
@@ -87,6 +88,17 @@ def folder(test):
   return pathlib.Path(
     test.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
   )
+
+
+def write_checkpoint(folder):
+  """Writes a small network for CIFAR-10 as `import_torch` does."""
+  mean, std = (0.5,) * 3, (0.25,) * 3
+  cfg = models.ModelConfig("cnn", width=4, mean=mean, std=std)
+  net = models.make_model(cfg)
+  variables = models.init_variables(net, jax.random.key(0), (32, 32, 3))
+  metadata = {"model": dataclasses.asdict(cfg), "source": "toy.pt"}
+  checkpoint.save_variables(folder, variables, metadata)
+  return folder
 
 
 def write_tfds(data_dir, num_train=90, num_test=40):

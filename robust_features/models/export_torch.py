@@ -1,9 +1,10 @@
 """Writes a model as safetensors, for PyTorch.
 
   python -m robust_features.models.export_torch \
-    --arch=resnet50 --checkpoint=DIR --out=resnet50.safetensors
+    --checkpoint=runs/cifar_robust/robust --out=resnet50.safetensors
 
-`DIR` is a checkpoint of variables, such as `import_torch` writes. In PyTorch,
+`--checkpoint` is the folder of a finished train stage, or what `import_torch`
+wrote. In PyTorch,
 `network.load_state_dict(safetensors.torch.load_file(file))` fills the network
 of that name in MadryLab's `robustness`, or RobustBench's wide ResNet. Their
 input is a normalised image: the file's metadata says with which mean and std.
@@ -18,10 +19,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import jax
-import jax.numpy as jnp
-
-from robust_features import models
+from robust_features import models, trained
 from robust_features.models import torch_state
 
 
@@ -72,36 +70,17 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
   parser = _Parser(prog="export_torch", description=__doc__)
-  parser.add_argument("--arch", required=True, choices=sorted(models.MODELS))
   parser.add_argument("--checkpoint", required=True, help="folder to read")
   parser.add_argument("--out", required=True, help="file to write")
-  parser.add_argument("--num_classes", type=int, default=10)
-  parser.add_argument("--width", type=int, default=0, help="0: the usual one")
-  parser.add_argument("--channels", type=int, default=3, help="of the images")
-  parser.add_argument("--image_size", type=int, default=32, help="pixels")
+  parser.add_argument("--which", default="last", choices=("last", "best"))
   return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command and returns its exit status."""
-  from robust_features import checkpoint
-
   args = _parse(argv)
   try:
-    cfg = models.ModelConfig(
-      args.arch, num_classes=args.num_classes, width=args.width
-    )
-    shape = (1, args.image_size, args.image_size, args.channels)
-    like = jax.eval_shape(
-      models.make_model(cfg).init,
-      jax.random.key(0),
-      jax.ShapeDtypeStruct(shape, jnp.float32),
-    )
-    variables, metadata = checkpoint.load_variables(args.checkpoint, dict(like))
-    if "model" in metadata:
-      cfg = models.ModelConfig(**metadata["model"])
-    if cfg.name != args.arch:
-      raise ValueError(f"{args.checkpoint} holds a {cfg.name}, not {args.arch}")
+    cfg, variables, _ = trained.load(args.checkpoint, args.which)
     write(args.out, cfg, variables)
   except (ValueError, OSError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201

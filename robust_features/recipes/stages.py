@@ -21,6 +21,25 @@ def train_stage(architecture: str, data: str, recipe: Any,
   )
 
 
+def imported_stage(checkpoint: str = "", data: str = "D",
+                   dtype: str = "float32") -> Any:  # fmt: skip
+  """Returns a stage that opens a model trained elsewhere.
+
+  Args:
+    checkpoint: What `import_torch` wrote, or a train stage's folder.
+    data: What it is to be shown.
+    dtype: "float32" or "bfloat16", to compute in.
+  """
+  return ConfigDict(
+    {
+      "kind": "imported",
+      "checkpoint": checkpoint,
+      "data": data,
+      "dtype": dtype,
+    }
+  )
+
+
 def construct_stage(source: str, recipe: Any, data: str = "D",
                     split: str = "train") -> Any:  # fmt: skip
   """Returns a stage that makes a data set with a trained stage's model."""

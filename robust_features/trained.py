@@ -1,0 +1,75 @@
+"""Opens a trained model where it lies, knowing nothing but the folder."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+from robust_features import checkpoint, files, models
+
+
+class Trained(NamedTuple):
+  """A trained model; `models.make_model(config)` is its network.
+
+  Attributes:
+    config: Its architecture and normalisation.
+    variables: "params" and, with BatchNorm, "batch_stats".
+    origin: What is known of how it came to be.
+  """
+
+  config: models.ModelConfig
+  variables: dict[str, Any]
+  origin: dict[str, Any]
+
+
+def load(directory: str | pathlib.Path, which: str = "last") -> Trained:
+  """Opens a finished train stage's folder, or what `import_torch` wrote.
+
+  Args:
+    directory: `runs/<study>/<stage>`, or `--out` of an import.
+    which: "last" or "best" on the held-out split; an imported model is both.
+
+  Raises:
+    ValueError: If `which` is something else.
+    CheckpointError: If there is no such folder, the stage is not finished, the
+      checkpoint is damaged, or does not say its architecture.
+  """
+  if which not in ("last", "best"):
+    raise ValueError(f"which must be 'last' or 'best', got {which!r}")
+  directory = pathlib.Path(directory)
+  if (directory / "config.json").exists():
+    return _load_stage(directory, which)
+  variables, origin = checkpoint.load_variables(directory)
+  return Trained(_config(origin, directory), variables, origin)
+
+
+def _load_stage(directory: pathlib.Path, which: str) -> Trained:
+  """Opens the folder of a train stage."""
+  path = directory / "result.json"
+  if not path.exists():
+    raise checkpoint.CheckpointError(
+      f"{directory} is no finished stage; run its study to the end first"
+    )
+  result = files.read_json(path)
+  config = _config(result, directory)
+  saved, origin = checkpoint.load_variables(directory / "checkpoints")
+  variables = saved["best"]
+  if which == "last":
+    variables = {
+      name: saved["state"][name]
+      for name in ("params", "batch_stats")
+      if saved["state"][name]
+    }
+    if checkpoint.digest(variables) != result["digest"]:
+      raise checkpoint.CheckpointError(
+        f"{directory / 'checkpoints'} is not the checkpoint that was trained "
+        "there; delete that folder to train it again"
+      )
+  return Trained(config, variables, origin)
+
+
+def _config(content: dict[str, Any], where: pathlib.Path) -> models.ModelConfig:
+  if "model" not in content:
+    raise checkpoint.CheckpointError(
+      f"{where} does not say its architecture; give the folder of a train "
+      "stage, or one that robust_features.models.import_torch wrote"
+    )
+  return models.ModelConfig(**content["model"])

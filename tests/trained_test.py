@@ -1,0 +1,133 @@
+"""Trained models opened by folder, and studies that begin with an import."""
+
+import pathlib
+import tempfile
+
+import jax
+import numpy as np
+import toys
+from absl.testing import absltest
+
+from robust_features import (
+  checkpoint,
+  evaluate,
+  models,
+  recipes,
+  study,
+  trained,
+)
+
+
+def config(folder, shape="digits"):
+  """Returns a study that imports a model, attacks it and makes D_R from it."""
+  found = recipes.study("imported")
+  found.data.D = recipes.data(shape, num_validation=100)
+  found.models.main = recipes.model("mlp", mean=(0.3,), std=(0.38,), width=16)
+  recipe = recipes.train(
+    num_epochs=1, batch_size=100, augment=recipes.no_augmentation()
+  )
+  found.stages.here = recipes.train_stage("main", "D", recipe)
+  found.stages.there = recipes.imported_stage(str(folder))
+  evaluation = recipes.evaluation(eps=(0.5,), num_steps=2)
+  for name in ("here", "there"):
+    recipes.add_row(found, name, name, evaluation)
+  inversion = recipes.make_inversion("robust")
+  inversion.attack.num_steps = 2
+  recipes.add_data_set(found, "d_robust", "there", inversion, recipe)
+  return found
+
+
+class StudyTest(absltest.TestCase):
+  """A stage of one study is the imported model of another."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = pathlib.Path(
+      cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
+    cls.first = config("unused")
+    for name in ("there", "eval_there", "d_robust", "on_d_robust"):
+      del cls.first.stages[name]
+    cls.first.table = ("eval_here",)
+    cls.begun = study.run(cls.first, cls.folder / "first")
+    cls.stage = cls.folder / "first" / "here"
+    cls.found = study.run(config(cls.stage), cls.folder / "second")
+
+  def test_the_imported_model_is_the_one_that_was_trained(self):
+    here, there = self.found["rows"]
+    self.assertEqual(here["model_digest"], there["model_digest"])
+    for field in ("accuracy", "robust_accuracy"):
+      self.assertEqual(here[field], there[field])
+    self.assertGreater(there["accuracy"], 0.3)
+    self.assertEqual(self.found["imported"]["there"]["model"]["name"], "mlp")
+
+  def test_it_is_the_source_of_a_data_set(self):
+    self.assertGreater(self.found["data_sets"]["d_robust"]["num_examples"], 0)
+    text = (self.folder / "second" / "results.md").read_text()
+    self.assertIn("## Imported models", text)
+
+  def test_the_folder_is_all_that_is_needed(self):
+    last = trained.load(self.stage)
+    digest = self.begun["models"]["here"]["digest"]
+    self.assertEqual(checkpoint.digest(last.variables), digest)
+    net = models.make_model(last.config)
+    splits = study.Study(self.first, self.folder / "first").splits("D")
+    accuracy = evaluate.accuracy(net, last.variables, splits.test, 100)
+    self.assertEqual(accuracy, self.begun["rows"][0]["accuracy"])
+    best = trained.load(self.stage, "best")
+    shapes = [jax.tree.map(np.shape, t.variables) for t in (last, best)]
+    self.assertEqual(*shapes)
+
+  def test_another_model_in_its_place_is_noticed(self):
+    folder = self.folder / "other"
+    cfg = trained.load(self.stage).config
+    net = models.make_model(cfg)
+    for seed in (0, 1):
+      variables = models.init_variables(net, jax.random.key(seed), (8, 8, 1))
+      model = {"model": self.found["imported"]["there"]["model"]}
+      checkpoint.save_variables(folder / str(seed), variables, model)
+    both = config(folder / "link")
+    (folder / "link").symlink_to(folder / "0")
+    only = ("there", "eval_there")
+    for name in set(both.stages) - set(only):
+      del both.stages[name]
+    both.table = ("eval_there",)
+    study.run(both, self.folder / "third")
+    (folder / "link").unlink()
+    (folder / "link").symlink_to(folder / "1")
+    (self.folder / "third" / "eval_there" / "result.json").unlink()
+    with self.assertRaisesRegex(ValueError, "holds another model than when"):
+      study.run(both, self.folder / "third")
+
+
+class RefusalTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = toys.folder(self)
+
+  def test_before_any_work(self):
+    stage = self.folder / "stage"
+    stage.mkdir()
+    (stage / "config.json").write_text("{}")
+    for where, message in (
+      ("", "stages.there.checkpoint is empty"),
+      (self.folder / "none", "stages.there.checkpoint: there is no checkpoint"),
+      (stage, "is no finished stage"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        study.run(config(where), self.folder / "run")
+    self.assertFalse((self.folder / "run" / "here").exists())
+
+  def test_a_model_of_other_images(self):
+    folder = toys.write_checkpoint(self.folder / "colour")
+    with self.assertRaisesRegex(ValueError, "10 classes and 3 colours, but"):
+      study.run(config(folder), self.folder / "run")
+
+  def test_last_or_best(self):
+    with self.assertRaisesRegex(ValueError, "'last' or 'best', got 'first'"):
+      trained.load(self.folder, "first")
+
+
+if __name__ == "__main__":
+  absltest.main()
