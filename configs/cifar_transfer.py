@@ -20,8 +20,8 @@ Command: python -m robust_features.main --config=configs/cifar_transfer.py \\
 Hardware: a GPU; eleven trainings. The folders `standard`, `d_det_standard` and
   `on_d_det_standard` of a finished cifar_nonrobust may be copied into the
   workdir: they are the same stages.
-Time: not measured at full size; `:small` some 25 minutes on two CPU cores,
-  reckoned from the images a second of each network.
+Time: not measured at full size; `:small` 13 minutes on two CPU
+  cores (docs/results/cifar_transfer.md).
 Expect: figures 3 and 13, drawn beside ours; both have rank correlation 1 over
   five points of one seed.
 Reference: arXiv:1905.02175, section 3.3, appendix D.9, figures 3 and 13.

@@ -146,14 +146,18 @@ def transfer(
 
 
 def _points(axes, points: list[dict[str, Any]], kind: str, **style) -> None:
-  """Draws one mark an architecture, names above and below in turn."""
-  points = sorted(points, key=lambda point: point["learner_accuracy"])
-  x = [100 * point["learner_accuracy"] for point in points]
-  y = [100 * point[kind] for point in points]
-  axes.plot(x, y, linestyle="none", **style)
-  for i, point in enumerate(points):
+  """Draws one mark an architecture, its name away from the nearest other."""
+  places = np.array([[p["learner_accuracy"], p[kind]] for p in points]) * 100
+  axes.plot(*places.T, linestyle="none", **style)
+  spread = np.ptp(places, axis=0) + 1e-9
+  for place, point in zip(places, points, strict=True):
+    away = (place - places) / spread
+    distance = np.square(away).sum(axis=1)
+    distance[distance == 0] = np.inf
+    right, above = away[np.argmin(distance)] >= 0
     axes.annotate(
-      point["architecture"], (x[i], y[i]), xytext=(4, -9 if i % 2 else 4),
+      point["architecture"], place, ha="left" if right else "right",
+      xytext=(4 if right else -4, 4 if above else -9),
       textcoords="offset points", fontsize=7, color=style["color"],
     )  # fmt: skip
 

@@ -125,18 +125,21 @@ class InvarianceTest(absltest.TestCase):
     self.assertGreater(np.abs(one.x_adv - two.x_adv).max(), 1e-3)
 
   def test_sizes_of_batches(self):
-    self.assertEqual(pool.batch_sizes(250), (8, 16, 32, 63, 125, 250))
-    self.assertEqual(pool.batch_sizes(5), (5,))
-    self.assertEqual(pool.batch_sizes(30, 4), (8, 16, 32))
-    self.assertEqual(pool.first_size(17, 32), 20)  # Not 32.
-    self.assertEqual(pool.first_size(193, 100), 100)
-    self.assertEqual(pool.first_size(205, 100), 72)  # Three rounds of 69.
-    self.assertEqual(pool.first_size(5, 5), 5)
-    self.assertEqual(pool.first_size(9, 64, 8), 16)
-    self.assertEqual(pool.first_size(0, 64), 4)
+    for count, batch_size, multiple, expected in (
+      (17, 32, 1, 20),
+      (193, 100, 1, 100),  # Two rounds of 97.
+      (205, 100, 1, 72),  # Three of 69.
+      (3, 32, 1, 8),
+      (0, 32, 1, 8),
+      (5, 5, 1, 5),
+      (9, 64, 8, 16),
+      (30, 30, 4, 32),
+      (7, 30, 3, 12),
+    ):
+      found = pool.num_slots(count, batch_size, multiple)
+      self.assertEqual(found, expected, (count, batch_size, multiple))
+      self.assertEqual(found % multiple, 0)
 
-
-class ResumeTest(absltest.TestCase):
   def test_interrupted_equals_straight_bit_for_bit(self):
     logits_fn, x, y = _linear()
     straight = _run(logits_fn, x, y)

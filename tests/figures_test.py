@@ -27,7 +27,7 @@ class TransferTest(absltest.TestCase):
       for line, points in zip(axes.lines, (printed, ours), strict=True):
         want = sorted((100 * p["learner_accuracy"], 100 * p[kind])
                       for p in points)  # fmt: skip
-        np.testing.assert_allclose(line.get_xydata(), want)
+        np.testing.assert_allclose(sorted(line.get_xydata().tolist()), want)
       names = [text.get_text() for text in axes.texts]
       self.assertCountEqual(names, [p["architecture"] for p in printed + ours])
 

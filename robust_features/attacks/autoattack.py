@@ -240,7 +240,7 @@ class _Target:
 
   def predict(self, x: np.ndarray) -> np.ndarray:
     """Returns logits `[N, K]`, batch by batch; the last one is padded."""
-    size, parts = pool.batch_sizes(self.batch_size, self.devices)[-1], []
+    size, parts = pool.round_up(self.batch_size, self.devices), []
     for start in range(0, len(x), size):
       batch = x[start : start + size]
       rows = np.minimum(np.arange(size), len(batch) - 1)

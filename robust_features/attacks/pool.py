@@ -1,8 +1,8 @@
 """Runs an attack over any number of examples, in slots that are kept full.
 
-A slot whose example is done is given the next one; when none is left and half
-of the slots are idle, the rest moves to a batch of half the size. Broken
-examples thus cost nothing, and there is one compilation for each size used.
+A slot whose example is done is given the next one; when none is left and a
+third of the slots are idle, the rest moves to a batch that fits. Broken
+examples thus cost little, and there is one compilation for each size used.
 Host code: its arrays can be saved between two calls of `Pool.step`, and a pool
 restored from them goes on with the same bits.
 """
@@ -17,8 +17,8 @@ import numpy as np
 
 from robust_features.attacks import slots
 
-_SMALLEST = 8  # Slots below which a batch is not worth halving.
-_STEP = 4  # The first batch's slots are a multiple of this.
+_SMALLEST = 8  # Slots below which a batch is not worth shrinking.
+_STEP = 4  # Slots are a multiple of this, so that sizes are met again.
 
 
 class Finished(NamedTuple):
@@ -41,25 +41,23 @@ class Finished(NamedTuple):
   zero_gradients: np.ndarray
 
 
-def batch_sizes(batch_size: int, multiple: int = 1) -> tuple[int, ...]:
-  """Returns the batch sizes in use, ascending, all multiples of `multiple`."""
-  sizes = [-(-batch_size // multiple) * multiple]
-  while sizes[-1] > max(_SMALLEST, multiple):
-    half = -(-sizes[-1] // 2)
-    sizes.append(max(-(-half // multiple) * multiple, multiple))
-  return tuple(reversed(sizes))
+def round_up(count: int, multiple: int) -> int:
+  """Returns the least multiple of `multiple` that is not below `count`."""
+  return -(-count // multiple) * multiple
 
 
-def first_size(count: int, largest: int, multiple: int = 1) -> int:
-  """Returns the slots to begin `count` examples with, few of them idle.
+def num_slots(count: int, batch_size: int, multiple: int = 1) -> int:
+  """Returns how many slots `count` examples get, few of them idle.
 
-  Every attack compiles its first size anyway, so that it may as well fit; the
-  rounds of more than `largest` examples are made equally large.
+  Args:
+    count: Examples that are left.
+    batch_size: At most so many slots, rounded up to a multiple.
+    multiple: Of this the slots are a multiple.
   """
-  rounds = max(-(-count // largest), 1)
-  step = -(-_STEP // multiple) * multiple
-  size = -(-max(-(-count // rounds), 1) // step) * step
-  return min(size, batch_sizes(largest, multiple)[-1])
+  rounds = max(-(-count // batch_size), 1)  # All of them equally large.
+  each = max(-(-count // rounds), min(_SMALLEST, batch_size))
+  fitting = round_up(each, round_up(_STEP, multiple))
+  return min(fitting, round_up(batch_size, multiple))
 
 
 @functools.partial(jax.jit, static_argnames="attack")
@@ -111,17 +109,12 @@ class Pool:
     self._example_fn, self._num_steps = example_fn, num_steps
     self._largest, self._multiple = batch_size, multiple
     self._todo = np.asarray(todo, np.int64)
-    self._begin(first_size(len(self._todo), batch_size, multiple))
+    self._index = np.full(self._fitting(len(self._todo)), -1, np.int64)
     self._example: slots.Example | None = None
     self._state: Any = None
 
-  def _begin(self, size: int) -> None:
-    """Makes `size` empty slots."""
-    self._sizes = batch_sizes(size, self._multiple)
-    self._index = np.full(size, -1, np.int64)
-
   def _fitting(self, count: int) -> int:
-    return next((s for s in self._sizes if s >= count), self._sizes[-1])
+    return num_slots(count, self._largest, self._multiple)
 
   @property
   def num_left(self) -> int:
@@ -132,7 +125,7 @@ class Pool:
     """Refills the slots and steps them; None when everything is done."""
     if not self.num_left:
       return None
-    self._halve()
+    self._shrink()
     self._refill()
     live = self._index >= 0
     self._state = _advance(
@@ -146,11 +139,12 @@ class Pool:
     )
     return self._harvest(self._example, live)
 
-  def _halve(self) -> None:
-    """Moves the live slots to a smaller batch if they fit one."""
+  def _shrink(self) -> None:
+    """Moves the live slots to a smaller batch if a third are idle."""
     live = np.flatnonzero(self._index >= 0)
-    size = self._fitting(self.num_left)
-    if size >= len(self._index) or self._state is None:
+    size = self._fitting(len(live))
+    saves_little = 3 * size > 2 * len(self._index)
+    if len(self._todo) or saves_little or self._state is None:
       return
     slot = np.resize(live, size) if len(live) else np.zeros(size, np.int64)
     self._state = _take(self._state, slot)
@@ -203,14 +197,12 @@ class Pool:
     """
     index = np.asarray(arrays["slot_index"])
     todo = np.asarray(arrays["todo"])
-    largest = batch_sizes(self._largest, self._multiple)[-1]
+    largest = round_up(self._largest, self._multiple)
     if len(index) > largest or len(index) % self._multiple:
       under_way = index[index >= 0]
       self._todo = np.sort(np.concatenate([under_way, todo]))
-      size = first_size(len(self._todo), self._largest, self._multiple)
-      self._begin(size)
+      self._index = np.full(self._fitting(len(self._todo)), -1, np.int64)
       return
-    self._begin(len(index))
     self._todo, self._index = todo, index.copy()
     live = index[index >= 0]
     if not len(live):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-_DEEP = ("resnet18", "resnet34", "resnet50")
+_DEEP = ("resnet18", "resnet34", "resnet50", "cnn4")
 
 
 def variant(config: Any, name: str) -> Any:
@@ -24,7 +24,7 @@ def _shrink(config: Any) -> None:
     source.num_train, source.num_test, source.num_validation = 64, 32, 16
   for section in config.models.values():
     if section.name in _DEEP:  # It would compile for minutes.
-      section.name = "small_resnet"
+      section.name = "cnn"
     section.width = 4
   for stage in config.stages.values():
     if "train" in stage:
