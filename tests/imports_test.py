@@ -1,8 +1,11 @@
 """Imports go down only: the levels of the package."""
 
 import ast
+import os
 import pathlib
+from unittest import mock
 
+import jaxlib
 from absl.testing import absltest
 
 import robust_features
@@ -16,7 +19,7 @@ LEVELS = (
    "recipes"),
   ("theory", "attacks", "models", "data", "checkpoint", "logs", "figures",
    "parts"),
-  ("evaluate", "usefulness_study", "theory_figures"),
+  ("evaluate", "usefulness_study", "theory_figures", "trained"),
   ("train_step",),
   ("train", "construct", "strong_attacks"),
   ("transfer", "theory_study", "report", "export"),
@@ -48,6 +51,28 @@ def imported(path):
       parts = name.split(".")
       if parts[0] == "robust_features" and len(parts) > 1:
         yield parts[1]
+
+
+class FlagsTest(absltest.TestCase):
+  FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+
+  def flags(self, before, version="0.10.2"):
+    with (
+      mock.patch.dict(os.environ, {"XLA_FLAGS": before}),
+      mock.patch.object(jaxlib, "__version__", version),
+    ):
+      robust_features._use_all_cores()
+      return os.environ["XLA_FLAGS"]
+
+  def test_added_to_what_is_there(self):
+    self.assertStartsWith(self.flags(""), f"{self.FLAG}=-LIBRARY")
+    self.assertStartsWith(self.flags("--a=1"), f"--a=1 {self.FLAG}=-LIBRARY")
+
+  def test_a_users_own_is_kept(self):
+    self.assertEqual(self.flags(f"{self.FLAG}="), f"{self.FLAG}=")
+
+  def test_other_versions_may_not_know_it(self):
+    self.assertEqual(self.flags("--a=1", "0.12.0"), "--a=1")
 
 
 class ImportsTest(absltest.TestCase):
