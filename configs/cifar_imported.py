@@ -28,7 +28,7 @@ def get_config(variant: str = ""):
   config.models.main = recipes.model("resnet50")
   evaluation = recipes.evaluation()
   standard = recipes.train()
-  on_rand = recipes.train(learning_rate=0.01)
+  on_rand = recipes.train(num_epochs=200, learning_rate=0.01)
   on_det = recipes.train(num_epochs=200, augment=recipes.no_augmentation())
   for name, title in (
     ("standard", "standard training, imported"),

@@ -69,6 +69,8 @@ def results():
     "devices": "2 x cpu", "versions": {"jax": "1.2.3"},
     "models": {"base": {"history": history, "num_params": 12345,
                         "seconds": 61.0}},
+    "imported": {"theirs": {"model": {"name": "resnet50"}, "num_params": 67890,
+      "origin": {"source": "a.pt", "source_sha256": "f00d"}}},
     "data_sets": {"d_rand": {"num_examples": 32, "mean": mean, "seconds": 2.0}},
     "step_sweeps": {"sweep": {"norm": "l2", "eps": 0.5, "rows": [
       {"num_steps": 0, "robust_accuracy": 0.9, "step_ratio": 1.0},
@@ -130,6 +132,7 @@ class MarkdownTest(absltest.TestCase):
       "# toy", TABLE, "d_rand", "1.234", "62.50", "12,345", "75.00", "sweep",
       "nearest", "eps=0.25: 6.25%", "0.123", "1000 steps",
       "l2, eps=0.5", "10.00", "commit `abc`", "2 x cpu", "jax 1.2.3",
+      "resnet50", "67,890", "a.pt", "f00d",
     ):  # fmt: skip
       self.assertIn(part, text)
 
@@ -170,7 +173,7 @@ class MeasurementsTest(absltest.TestCase):
 
   def test_a_study_without_a_table(self):
     workdir, found = toys.folder(self), results() | {"rows": []}
-    found |= {"models": {}, "data_sets": {}}
+    found |= {"models": {}, "imported": {}, "data_sets": {}}
     report.write(found, workdir, None)
     text = (workdir / "results.md").read_text()
     self.assertNotIn("| model", text)
