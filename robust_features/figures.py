@@ -126,7 +126,7 @@ def transfer(
   name: str, found: dict[str, Any], folder: pathlib.Path
 ) -> pathlib.Path:
   """Draws success of transfer against what was learnt (figures 3 and 13)."""
-  figure = matplotlib.figure.Figure(figsize=(7.2, 3.2))
+  figure = matplotlib.figure.Figure(figsize=(9.6, 3.8))
   for axes, kind in zip(
     figure.subplots(1, 2), ("untargeted", "targeted"), strict=True
   ):
@@ -139,7 +139,7 @@ def transfer(
         _points(axes, points, kind, label=label, color=colour, **style)
     axes.set_xlabel("test accuracy, trained on D_det (%)")
     axes.set_ylabel(f"{kind} examples that succeed (%)")
-    axes.margins(0.16)
+    axes.margins(x=0.3, y=0.16)
   figure.axes[0].legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
   figure.tight_layout()
   return save(figure, folder, name)
