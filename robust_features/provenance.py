@@ -1,5 +1,6 @@
-"""What made a result: commit, versions, devices."""
+"""What made a result: commit, versions, devices, XLA's flags."""
 
+import os
 import pathlib
 import subprocess
 from importlib import metadata
@@ -21,10 +22,12 @@ def git_commit() -> str:
 
 
 def provenance() -> dict[str, Any]:
-  """Returns what a reader needs beside the numbers: versions and devices."""
+  """Returns what a reader needs beside the numbers: what it ran on."""
   packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
   return {
     "commit": git_commit(),
     "versions": {name: metadata.version(name) for name in packages},
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "cores": os.cpu_count(),
+    "xla_flags": os.environ.get("XLA_FLAGS", ""),
   }

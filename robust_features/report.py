@@ -120,7 +120,8 @@ def markdown(results: dict[str, Any]) -> str:
     lines += ["", f"## {title}", "", *found]
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += ["", "## Made with", "", f"- commit `{results['commit']}`"]
-  lines += [f"- {results['devices']}", f"- {versions}", ""]
+  lines += [f"- {results['devices']}, {results['cores']} cores"]
+  lines += [f"- {versions}", f"- XLA_FLAGS: {results['xla_flags'] or '-'}", ""]
   return "\n".join(lines)
 
 

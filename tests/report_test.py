@@ -66,7 +66,8 @@ def results():
           "success_before_rounding": 0.625}  # fmt: skip
   return {
     "study": "toy", "seed": 4, "rows": rows, "commit": "abc",
-    "devices": "2 x cpu", "versions": {"jax": "1.2.3"},
+    "devices": "2 x cpu", "versions": {"jax": "1.2.3"}, "cores": 4,
+    "xla_flags": "--a=1",
     "models": {"base": {"history": history, "num_params": 12345,
                         "seconds": 61.0}},
     "imported": {"theirs": {"model": {"name": "resnet50"}, "num_params": 67890,
@@ -131,7 +132,8 @@ class MarkdownTest(absltest.TestCase):
     for part in (
       "# toy", TABLE, "d_rand", "1.234", "62.50", "12,345", "75.00", "sweep",
       "nearest", "eps=0.25: 6.25%", "0.123", "1000 steps",
-      "l2, eps=0.5", "10.00", "commit `abc`", "2 x cpu", "jax 1.2.3",
+      "l2, eps=0.5", "10.00", "commit `abc`", "2 x cpu, 4 cores", "jax 1.2.3",
+      "XLA_FLAGS: --a=1",
       "resnet50", "67,890", "a.pt", "f00d",
     ):  # fmt: skip
       self.assertIn(part, text)
