@@ -67,9 +67,10 @@ def _load_stage(directory: pathlib.Path, which: str) -> Trained:
 
 
 def _config(content: dict[str, Any], where: pathlib.Path) -> models.ModelConfig:
-  if "model" not in content:
+  try:
+    return models.ModelConfig(**content["model"])
+  except (KeyError, TypeError):
     raise checkpoint.CheckpointError(
       f"{where} does not say its architecture; give the folder of a train "
       "stage, or one that robust_features.models.import_torch wrote"
-    )
-  return models.ModelConfig(**content["model"])
+    ) from None

@@ -124,6 +124,15 @@ class RefusalTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "10 classes and 3 colours, but"):
       study.run(config(folder), self.folder / "run")
 
+  def test_a_stage_of_another_kind(self):
+    stage = self.folder / "autoattack"
+    stage.mkdir()
+    (stage / "config.json").write_text("{}")
+    for result in ("{}", '{"model": "standard"}', '{"model": {"depth": 3}}'):
+      (stage / "result.json").write_text(result)
+      with self.assertRaisesRegex(ValueError, "does not say its architecture"):
+        trained.load(stage)
+
   def test_last_or_best(self):
     with self.assertRaisesRegex(ValueError, "'last' or 'best', got 'first'"):
       trained.load(self.folder, "first")
