@@ -55,12 +55,13 @@ def torch_logits(net: dict[str, np.ndarray]):
     for k in range(len(strides(net)))
   ]
   biases = [tensor(net[f"bias{k}"]) for k in range(len(kernels))]
+  layers = kernels, biases, strides(net)
   dense, dense_bias = tensor(net["dense"].T), tensor(net["dense_bias"])
 
   def logits(x):
     h = (x - MEAN) / STD
-    for k, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
-      h = functional.conv2d(h, kernel, bias, stride=strides(net)[k], padding=1)
+    for kernel, bias, stride in zip(*layers, strict=True):
+      h = functional.conv2d(h, kernel, bias, stride=stride, padding=1)
       h = functional.relu(h)
     h = functional.avg_pool2d(h, 2)
     # The dense layer reads rows, columns, channels, in this order.

@@ -18,10 +18,10 @@ from robust_features import (
 )
 
 
-def config(folder, shape="digits"):
+def config(folder):
   """Returns a study that imports a model, attacks it and makes D_R from it."""
   found = recipes.study("imported")
-  found.data.D = recipes.data(shape, num_validation=100)
+  found.data.D = recipes.data("digits", num_validation=100)
   found.models.main = recipes.model("mlp", mean=(0.3,), std=(0.38,), width=16)
   recipe = recipes.train(
     num_epochs=1, batch_size=100, augment=recipes.no_augmentation()
