@@ -29,7 +29,8 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import common, pieces
-from robust_features import attacks, construct, models, sharding, train
+from robust_features import attacks, construct, models, train
+from robust_features.runtime import sharding
 
 _MODEL = flags.DEFINE_string(
   "model", "resnet18", "A ResNet or CNN of `MODELS`."

@@ -4,7 +4,7 @@ A standard and a robust network, imported from PyTorch, are measured with PGD
 and AutoAttack and are the sources of D_R, D_NR, D_rand and D_det, on which
 ResNet-50s are trained: no adversarial training here.
 
-Command: python -m robust_features.models.import_torch --arch=resnet50 \\
+Command: python -m robust_features.pytorch.import_checkpoint --arch=resnet50 \\
     --checkpoint=cifar_l2_0_5.pt --out=robust
   (and cifar_nat.pt to `standard`), then
   python -m robust_features.main --config=configs/cifar_imported.py \\

@@ -28,11 +28,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import attacks, evaluate, preemption, sharding
+from robust_features import attacks, evaluate
 from robust_features.attacks import losses
 from robust_features.data import constructed
 from robust_features.data import dataset as ds
-from robust_features.logs import Stopwatch, grid, progress
+from robust_features.runtime import preemption, sharding
+from robust_features.runtime.logs import Stopwatch, grid, progress
 
 # Kind: (objective, label).
 KINDS = {

@@ -15,12 +15,13 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from robust_features import attacks, preemption, sharding
+from robust_features import attacks
 from robust_features.attacks import losses
 from robust_features.attacks.pgd import ObjectiveFn
 from robust_features.data import dataset as ds
-from robust_features.logs import progress
-from robust_features.parts import Parts
+from robust_features.runtime import preemption, sharding
+from robust_features.runtime.logs import progress
+from robust_features.runtime.parts import Parts
 
 LOSSES = {
   "cross_entropy": losses.cross_entropy,

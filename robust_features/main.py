@@ -14,7 +14,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from robust_features import preemption
+from robust_features.runtime import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File of configs/, such as configs/quickstart.py."
@@ -93,9 +93,9 @@ def main(argv: list[str]) -> None:
   preemption.install()
   try:
     if config.experiment == "gaussian":
-      from robust_features import theory_study as experiment
+      from robust_features.study import theory_study as experiment
     else:
-      from robust_features import study as experiment
+      from robust_features.study import graph as experiment
     experiment.run(config, workdir)
   except preemption.Stopped as stopped:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")

@@ -10,11 +10,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from robust_features import attacks, evaluate, preemption, sharding
+from robust_features import attacks, evaluate
 from robust_features.attacks import autoattack, carlini_wagner
 from robust_features.data import dataset as ds
-from robust_features.logs import progress
-from robust_features.parts import Parts
+from robust_features.runtime import preemption, sharding
+from robust_features.runtime.logs import progress
+from robust_features.runtime.parts import Parts
 
 
 @dataclasses.dataclass(frozen=True)

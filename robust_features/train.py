@@ -19,11 +19,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from robust_features import attacks, evaluate, preemption, sharding
-from robust_features.checkpoint import Checkpoints, digest, load_variables
+from robust_features import attacks, evaluate
 from robust_features.data import augment
 from robust_features.data import dataset as ds
-from robust_features.logs import Logger, Stopwatch, describe, grid, progress
+from robust_features.runtime import preemption, sharding
+from robust_features.runtime.checkpoint import (
+  Checkpoints,
+  digest,
+  load_variables,
+)
+from robust_features.runtime.logs import (
+  Logger,
+  Stopwatch,
+  describe,
+  grid,
+  progress,
+)
 from robust_features.train_step import (
   Sums,
   TrainConfig,

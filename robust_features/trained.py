@@ -3,7 +3,8 @@
 import pathlib
 from typing import Any, NamedTuple
 
-from robust_features import checkpoint, files, models
+from robust_features import models
+from robust_features.runtime import checkpoint, files
 
 
 class Trained(NamedTuple):
@@ -72,5 +73,5 @@ def _config(content: dict[str, Any], where: pathlib.Path) -> models.ModelConfig:
   except (KeyError, TypeError):
     raise checkpoint.CheckpointError(
       f"{where} does not say its architecture; give the folder of a train "
-      "stage, or one that robust_features.models.import_torch wrote"
+      "stage, or one that robust_features.pytorch.import_checkpoint wrote"
     ) from None

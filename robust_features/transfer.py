@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import attacks, evaluate, preemption, sharding
+from robust_features import attacks, evaluate
 from robust_features.attacks import losses
 from robust_features.data import dataset as ds
-from robust_features.logs import progress
+from robust_features.runtime import preemption, sharding
+from robust_features.runtime.logs import progress
 
 TARGETS = ("next", "other")
 

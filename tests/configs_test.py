@@ -11,7 +11,8 @@ import sys
 import ml_collections
 from absl.testing import absltest, parameterized
 
-from robust_features import config_checks, paper, recipes, study
+from robust_features import recipes
+from robust_features.study import checks, graph, paper
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "quickstart.txt"
@@ -73,8 +74,8 @@ class ConfigsTest(parameterized.TestCase):
   @parameterized.product(name=studies(), variant=("", "smoke"))
   def test_studies_are_valid(self, name, variant):
     config = module(name).get_config(variant)
-    config_checks.validate(config)
-    found = study.Study(config, pathlib.Path("nowhere"))
+    checks.validate(config)
+    found = graph.Study(config, pathlib.Path("nowhere"))
     for stage in config.stages:
       found.resolved(stage)
     for name in config.table:
@@ -98,7 +99,7 @@ class ConfigsTest(parameterized.TestCase):
     )
     self.assertNotIn(stage.source, stage.targets)
     made, other = (
-      study.Study(module(name).get_config(), pathlib.Path("nowhere"))
+      graph.Study(module(name).get_config(), pathlib.Path("nowhere"))
       for name in ("cifar_transfer", "cifar_nonrobust")
     )
     for name in ("standard", "d_det_standard", "on_d_det_standard"):
@@ -106,7 +107,7 @@ class ConfigsTest(parameterized.TestCase):
 
   def test_transfer_of_the_size_of_a_cpu(self):
     config = module("cifar_transfer").get_config("small")
-    config_checks.validate(config)
+    checks.validate(config)
     self.assertLen(config.stages.transfer.targets, 5)
     rates = {
       config.models[stage.architecture].name: stage.train.learning_rate

@@ -14,11 +14,12 @@ import toys
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from robust_features import construct, evaluate, models, preemption
+from robust_features import construct, evaluate, models
 from robust_features.attacks import AttackConfig
 from robust_features.data import constructed
 from robust_features.data import dataset as ds
 from robust_features.models.layers import Outputs, last_relu
+from robust_features.runtime import preemption
 
 INVERT = AttackConfig("l2", float("inf"), 0.1, 60, keep_best=False)
 PERTURB = AttackConfig("l2", 0.5, 0.1, 10)

@@ -8,8 +8,9 @@ import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import checkpoint, evaluate, models, preemption
+from robust_features import evaluate, models
 from robust_features.data import dataset as ds
+from robust_features.runtime import checkpoint, preemption
 
 
 def config(**changes):

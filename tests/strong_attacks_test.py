@@ -5,13 +5,15 @@ from unittest import mock
 
 import jax
 import numpy as np
-import study_test
+import toy_study
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import attacks, preemption, recipes, strong_attacks, study
+from robust_features import attacks, recipes, strong_attacks
 from robust_features.attacks import autoattack
 from robust_features.data import dataset as ds
+from robust_features.runtime import preemption
+from robust_features.study import graph
 
 SMALL = autoattack.Budget(num_steps=10, num_targets=2, num_queries=20)
 
@@ -99,8 +101,8 @@ class AutoAttackTest(parameterized.TestCase):
 class StageTest(absltest.TestCase):
   def test_a_study_with_nothing_else(self):
     folder = toys.folder(self)
-    study_test.write_npz(folder)
-    found = study_test.config(folder)
+    toy_study.write_npz(folder)
+    found = toy_study.config(folder)
     for name in list(found.stages):
       if name != "base":
         del found.stages[name]
@@ -112,7 +114,7 @@ class StageTest(absltest.TestCase):
     stage.autoattack.attacks = ("apgd-ce",)
     stage.autoattack.budget.num_steps = 2
     found.stages.strong = stage
-    result = study.run(found, folder / "run")["autoattack"]["strong"]
+    result = graph.run(found, folder / "run")["autoattack"]["strong"]
     self.assertEqual((result["num_examples"], result["seed"]), (9, 3))
     self.assertEqual(result["budget"]["num_steps"], 2)
     (row,) = result["rows"]
@@ -127,7 +129,7 @@ class StageTest(absltest.TestCase):
     with self.assertRaisesRegex(
       ValueError, "stages.strong.autoattack.eps is 9"
     ):
-      study.run(found, folder / "other")
+      graph.run(found, folder / "other")
 
 
 class NearestErrorsTest(absltest.TestCase):

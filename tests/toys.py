@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import checkpoint, models, train_step
+from robust_features import models, train_step
 from robust_features.attacks import AttackConfig
 from robust_features.data import augment
 from robust_features.data import dataset as ds
 from robust_features.models import small
 from robust_features.models.layers import Outputs
+from robust_features.runtime import checkpoint
 
 NO_ATTACK = AttackConfig("l2", 0.0, 0.0, 0)
 NO_AUGMENTATION = augment.AugmentConfig(0, False, 0.0, 0.0)

@@ -11,17 +11,10 @@ import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import (
-  attacks,
-  checkpoint,
-  evaluate,
-  preemption,
-  sharding,
-  train,
-  train_step,
-)
+from robust_features import attacks, evaluate, train, train_step
 from robust_features.attacks import AttackConfig
 from robust_features.data import augment
+from robust_features.runtime import checkpoint, preemption, sharding
 from robust_features.train import RunConfig
 
 STRAIGHT = RunConfig(chunk_steps=50, checkpoint_every_seconds=1e9)

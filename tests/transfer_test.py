@@ -7,12 +7,14 @@ import tempfile
 import jax
 import numpy as np
 import scipy.stats
-import study_test
+import toy_study
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import attacks, paper, preemption, recipes, study, transfer
+from robust_features import attacks, recipes, transfer
 from robust_features.data import dataset as ds
+from robust_features.runtime import preemption
+from robust_features.study import graph, paper
 
 EPS = 0.1
 ATTACK = attacks.AttackConfig("l2", EPS, EPS / 2, 4)
@@ -236,12 +238,12 @@ class StageTest(parameterized.TestCase):
     cls.folder = pathlib.Path(
       cls.enterClassContext(tempfile.TemporaryDirectory())
     )
-    study_test.write_npz(cls.folder)
-    cls.results = study.run(cls.config(), cls.folder / "run")
+    toy_study.write_npz(cls.folder)
+    cls.results = graph.run(cls.config(), cls.folder / "run")
 
   @classmethod
   def config(cls):
-    found = study_test.config(cls.folder)
+    found = toy_study.config(cls.folder)
     for name in ("sweep", "eval_base", "eval_on_d_rand"):
       del found.stages[name]
     found.table = ()
@@ -275,7 +277,7 @@ class StageTest(parameterized.TestCase):
     self.assertTrue((self.folder / "run/figures/scatter.png").exists())
 
   def test_it_depends_on_every_model(self):
-    made = study.Study(self.config(), self.folder / "run")
+    made = graph.Study(self.config(), self.folder / "run")
     resolved = made.resolved("scatter")
     for name in ("base", "twin", "on_d_rand"):
       self.assertIn(f"stages.{name}.train.learning_rate", resolved)
@@ -294,7 +296,7 @@ class StageTest(parameterized.TestCase):
     for field, value in changes.items():
       config.stages.scatter[field] = value
     with self.assertRaisesRegex(ValueError, message):
-      study.run(config, self.folder / "run")
+      graph.run(config, self.folder / "run")
 
   def test_another_architecture_is_refused(self):
     config = self.config()
@@ -304,7 +306,7 @@ class StageTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, r"learners must have the arch.*'main' \(on_d_rand\) for 'othe"
     ):
-      study.run(config, self.folder / "run")
+      graph.run(config, self.folder / "run")
 
   def test_too_large_a_radius(self):
     config = self.config()
@@ -312,7 +314,7 @@ class StageTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, "stages.scatter.transfer.attack.eps is 80, larger"
     ):
-      study.run(config, self.folder / "run")
+      graph.run(config, self.folder / "run")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from robust_features import files
 from robust_features.data import dataset as ds
+from robust_features.runtime import files
 
 ARRAYS = ("images", "labels", "original_labels")
 REMEDY = "delete the data set's folder and construct it again"

@@ -40,9 +40,7 @@ from robust_features.recipes.studies import (
   study,
   transfer_study,
 )
-from robust_features.recipes.variants import (
-  variant,
-)
+from robust_features.recipes.variants import variant
 
 __all__ = [
   "CIFAR_MEAN",

@@ -63,7 +63,7 @@ def evaluate_stage(model: str, title: str, settings: Any,
     title: The row's name in the table.
     settings: Of the attack.
     **changes: `data`, `split`, `which` ("last" or "best"), `label_shift` (added
-      to every label), `paper` (a row of `robust_features.paper`).
+      to every label), `paper` (a row of `robust_features.study.paper`).
   """
   return make(
     {

@@ -1,0 +1,94 @@
+"""Writes a model as safetensors, for PyTorch.
+
+  python -m robust_features.pytorch.export_checkpoint \
+    --checkpoint=runs/cifar_robust/robust --out=resnet50.safetensors
+
+`--checkpoint` is the folder of a finished train stage, or what `import_torch`
+wrote. In PyTorch,
+`network.load_state_dict(safetensors.torch.load_file(file))` fills the network
+of that name in MadryLab's `robustness`, or RobustBench's wide ResNet. Their
+input is a normalised image: the file's metadata says with which mean and std.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from robust_features import models, trained
+from robust_features.pytorch import state_dict
+
+
+def write(
+  path: str | pathlib.Path,
+  cfg: models.ModelConfig,
+  variables: Mapping[str, Any],
+) -> None:
+  """Writes `variables` with PyTorch's names and layouts, whole or not at all.
+
+  Args:
+    path: file to write, ending in `.safetensors`.
+    cfg: the model's config; goes into the file's metadata as JSON.
+    variables: "params" and, with BatchNorm, "batch_stats".
+
+  Raises:
+    ValueError: if safetensors is not installed or the file's name ends
+      otherwise.
+    OSError: if the file cannot be written.
+  """
+  path = pathlib.Path(path)
+  if path.suffix != ".safetensors":
+    raise ValueError(f"out must end in .safetensors, got {str(path)!r}")
+  try:
+    import safetensors.numpy
+  except ImportError:
+    raise ValueError(
+      "writing needs safetensors: pip install 'robust_features[torch]'"
+    ) from None
+  metadata = {"format": "pt", "model": json.dumps(dataclasses.asdict(cfg))}
+  state = state_dict.to_torch(cfg.name, variables)
+  content = safetensors.numpy.save(state, metadata)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    temporary.write_bytes(content)
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+class _Parser(argparse.ArgumentParser):
+  """A parser whose errors are one line and exit status 1."""
+
+  def error(self, message: str) -> NoReturn:
+    self.exit(1, f"error: {message}\n")
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+  parser = _Parser(prog="export_torch", description=__doc__)
+  parser.add_argument("--checkpoint", required=True, help="folder to read")
+  parser.add_argument("--out", required=True, help="file to write")
+  parser.add_argument("--which", default="last", choices=("last", "best"))
+  return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command and returns its exit status."""
+  args = _parse(argv)
+  try:
+    cfg, variables, _ = trained.load(args.checkpoint, args.which)
+    write(args.out, cfg, variables)
+  except (ValueError, OSError) as error:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    return 1
+  num = models.num_params(variables["params"])
+  print(f"{args.out}: {cfg.name}, {num:,} parameters")  # noqa: T201
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,207 @@
+"""Reads PyTorch checkpoints of MadryLab's `robustness` and of RobustBench.
+
+  python -m robust_features.pytorch.import_checkpoint \
+    --arch=resnet50 --checkpoint=cifar_l2_0_5.pt --out=DIR
+
+writes an Orbax checkpoint, with the architecture, the normalisation and the
+file's SHA-256 beside it. `.pt` and `.pth` files are read by PyTorch without
+running code that they may hold; `.safetensors` files need no PyTorch.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import pathlib
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robust_features import models
+from robust_features.pytorch import state_dict
+
+# Where checkpoints keep the state dict, in the order tried.
+_ENTRIES = ("model", "state_dict", "model_state_dict", "net")
+
+
+def read_state(path: str | pathlib.Path) -> state_dict.State:
+  """Reads the tensors of a `.pt`, `.pth` or `.safetensors` file.
+
+  Raises:
+    ValueError: if the file is missing, truncated, of another kind, or a pickle
+      that can only be read by running code.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise ValueError(f"checkpoint {path} does not exist")
+  if path.suffix == ".safetensors":
+    return _read_safetensors(path)
+  return _find_state(path, _read_pickle(path))
+
+
+def _read_safetensors(path: pathlib.Path) -> state_dict.State:
+  try:
+    import safetensors.numpy
+  except ImportError:
+    raise ValueError(_needs("safetensors", path)) from None
+  try:
+    return safetensors.numpy.load_file(path)
+  except (safetensors.SafetensorError, OSError) as error:
+    raise ValueError(_unreadable(path, error)) from None
+
+
+def _read_pickle(path: pathlib.Path) -> Any:
+  try:
+    import torch
+  except ImportError:
+    raise ValueError(_needs("torch", path)) from None
+  try:
+    return torch.load(path, map_location="cpu", weights_only=True)
+  except Exception as error:  # PyTorch raises many kinds.
+    code = re.search(
+      r"GLOBAL (\S+)|(?:unsupported class|unrecognized function) (\S+)",
+      str(error),
+      re.IGNORECASE,
+    )
+    if code is None:
+      raise ValueError(_unreadable(path, error)) from None
+    raise ValueError(
+      f"checkpoint {path} can only be read by running code that it holds"
+      f" ({code.group(1) or code.group(2)}), which is refused; where you trust"
+      " it, load it in PyTorch and save its tensors alone with"
+      " torch.save(checkpoint['model'], file)"
+    ) from None
+
+
+def _needs(package: str, path: pathlib.Path) -> str:
+  return (
+    f"reading {path.name} needs {package}: pip install 'robust_features[torch]'"
+  )
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> str:
+  reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+  return f"checkpoint {path} is truncated or no such file ({reason})"
+
+
+def _find_state(path: pathlib.Path, content: Any) -> state_dict.State:
+  """Returns the state dict in what PyTorch read, as NumPy arrays."""
+  for entry in _ENTRIES:
+    if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+      content = content[entry]
+      break
+  state = {}
+  if isinstance(content, Mapping):
+    state = {
+      name: tensor.detach().float().numpy()
+      for name, tensor in content.items()
+      if isinstance(name, str) and hasattr(tensor, "detach")
+    }
+  if not state:
+    raise ValueError(
+      f"checkpoint {path} holds no state dict (looked for"
+      f" {', '.join(_ENTRIES)}, and at the top)"
+    )
+  return state
+
+
+def convert(
+  arch: str,
+  state: Mapping[str, np.ndarray],
+  *,
+  width: int = 0,
+  mean: tuple[float, ...] | None = None,
+  std: tuple[float, ...] | None = None,
+) -> tuple[models.ModelConfig, dict[str, Any]]:
+  """Returns the config and variables of a PyTorch state dict.
+
+  Args:
+    arch: a name in `MODELS`.
+    state: tensors by name, with any wrapper's prefixes.
+    width: as in `ModelConfig`.
+    mean: the normalisation, where the state dict does not hold it.
+    std: likewise.
+
+  Raises:
+    ValueError: if the tensors are not those of `arch`, or neither the state
+      dict nor the caller says how images are normalised.
+  """
+  bare, found_mean, found_std = state_dict.tidy(state)
+  mean, std = mean or found_mean, std or found_std
+  if mean is None or std is None:
+    raise ValueError(
+      "the checkpoint does not say how images are normalised: give --mean and"
+      " --std (0,0,0 and 1,1,1 for a network that takes pixels in [0, 1])"
+    )
+  head = state_dict.torch_name(arch, ("linear", "bias"))
+  num_classes = len(bare[head]) if head in bare else 10
+  cfg = models.ModelConfig(
+    arch, num_classes=max(num_classes, 2), width=width, mean=mean, std=std
+  )
+  x = jax.ShapeDtypeStruct((1, 32, 32, len(mean)), jnp.float32)
+  model = models.make_model(cfg)
+  template = jax.eval_shape(model.init, jax.random.key(0), x)
+  return cfg, state_dict.from_torch(arch, bare, template)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+  return tuple(float(part) for part in text.split(","))
+
+
+class _Parser(argparse.ArgumentParser):
+  """A parser whose errors are one line and exit status 1."""
+
+  def error(self, message: str) -> NoReturn:
+    self.exit(1, f"error: {message}\n")
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+  parser = _Parser(prog="import_torch", description=__doc__)
+  parser.add_argument("--arch", required=True, choices=sorted(models.MODELS))
+  parser.add_argument("--checkpoint", required=True, help="file to read")
+  parser.add_argument("--out", required=True, help="folder to write")
+  parser.add_argument("--width", type=int, default=0, help="0: the usual one")
+  parser.add_argument(
+    "--mean", type=_numbers, help="where the file does not say, e.g. 0,0,0"
+  )
+  parser.add_argument("--std", type=_numbers, help="likewise, e.g. 1,1,1")
+  return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command and returns its exit status."""
+  from robust_features.runtime import checkpoint
+
+  args = _parse(argv)
+  out = pathlib.Path(args.out)
+  try:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+      raise ValueError(f"out {out} exists and is not empty; choose another")
+    cfg, variables = convert(
+      args.arch,
+      read_state(args.checkpoint),
+      width=args.width,
+      mean=args.mean,
+      std=args.std,
+    )
+    sha256 = hashlib.sha256(pathlib.Path(args.checkpoint).read_bytes())
+    metadata = {
+      "model": dataclasses.asdict(cfg),
+      "source": pathlib.Path(args.checkpoint).name,
+      "source_sha256": sha256.hexdigest(),
+    }
+    checkpoint.save_variables(out, variables, metadata)
+  except (ValueError, OSError) as error:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    return 1
+  num = models.num_params(variables["params"])
+  print(f"{out}: {cfg.name}, {num:,} parameters, sha256 {sha256.hexdigest()}")  # noqa: T201
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

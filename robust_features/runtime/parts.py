@@ -1,0 +1,61 @@
+"""Batches of a long measurement, kept on disk so that none is measured twice.
+
+For measurements of minutes to hours whose result is one number: where the
+machine is lent for minutes they would never end.
+"""
+
+import io
+import pathlib
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from robust_features.runtime import files
+
+
+class Parts:
+  """What a function found for each batch of examples, one file a batch.
+
+  Attributes:
+    directory: Of the files; None keeps nothing.
+  """
+
+  def __init__(self, directory: str | pathlib.Path | None = None):
+    self.directory = None if directory is None else pathlib.Path(directory)
+
+  def run(
+    self,
+    name: str,
+    indices: np.ndarray,
+    function: Callable[[np.ndarray], Sequence[Any]],
+  ) -> list[np.ndarray]:
+    """Returns the arrays `function(indices)`, from disk if they are there.
+
+    Args:
+      name: Tells this measurement from others in the directory.
+      indices: `[B]`, of the examples. On a GPU another sitting may attack
+        slightly other ones; a file of other examples is not used.
+      function: Returns arrays; called with `indices`.
+    """
+    if self.directory is None:
+      return [np.asarray(array) for array in function(indices)]
+    path = self.directory / f"{name}-{indices[0]:06d}.npz"
+    found = _read(path)
+    if found is not None and np.array_equal(found[0], indices):
+      return found[1:]
+    arrays = [np.asarray(array) for array in function(indices)]
+    buffer = io.BytesIO()
+    np.savez(buffer, indices, *arrays, allow_pickle=False)
+    files.write_bytes(path, buffer.getvalue())
+    return arrays
+
+
+def _read(path: pathlib.Path) -> list[np.ndarray] | None:
+  """Returns a file's arrays in order; None where there is no whole file."""
+  try:
+    with np.load(path, allow_pickle=False) as content:
+      return [content[name] for name in content.files]
+  except (FileNotFoundError, zipfile.BadZipFile, EOFError, ValueError):
+    return None

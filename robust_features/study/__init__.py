@@ -1,0 +1,1 @@
+"""Everything that only a study needs: its graph, kinds of stage, report."""

@@ -1,0 +1,361 @@
+"""Figures of sections 2 and 4, from arrays; colour-blind safe and print-ready.
+
+Every curve has a line style or marker of its own beside its colour. Nothing
+here computes: arguments are what is drawn, results are matplotlib figures.
+"""
+
+from typing import Any
+
+import matplotlib.figure
+import matplotlib.patches
+import numpy as np
+
+from robust_features import usefulness
+from robust_features.study.report.figures import COLOURS
+from robust_features.theory import usefulness as us
+
+BLUE, RED, GREEN, PURPLE, ORANGE = COLOURS[:5]
+_LINES = tuple(
+  zip(
+    (BLUE, RED, GREEN, PURPLE, ORANGE, "black"),
+    ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))),
+    strict=True,
+  )
+)
+_EPS = r"perturbation budget $\varepsilon$ ($\ell_2$)"
+
+
+def _new(width: float = 3.6, height: float = 2.8, columns: int = 1):
+  figure = matplotlib.figure.Figure(
+    figsize=(width, height), layout="constrained"
+  )
+  return figure, figure.subplots(1, columns, squeeze=False, sharey=True)[0]
+
+
+def _clean(axes) -> None:
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.tick_params(labelsize=8)
+
+
+def _boundary(axes, weights, bias, style, **kwargs) -> None:
+  """Draws {x : w'x + b = 0} right across the axes."""
+  w = np.asarray(weights, np.float64)
+  point = -float(bias) * w / (w @ w)
+  axes.axline(point, point + np.array([-w[1], w[0]]), ls=style, **kwargs)
+
+
+def _samples(axes, x, y) -> None:
+  for label, colour, marker in ((1, BLUE, "o"), (-1, RED, "^")):
+    axes.scatter(
+      *x[y == label].T, s=9, c=colour, marker=marker, alpha=0.45, lw=0,
+      label=f"$y = {label:+d}$", rasterized=True,
+    )  # fmt: skip
+
+
+def metrics(x, y, panels: list[dict[str, Any]]) -> Any:
+  """Draws figure 4: samples, boundary and unit balls of both metrics.
+
+  Args:
+    x: `[N, 2]` samples.
+    y: `[N]` of -1 and +1.
+    panels: One dict an eps: "eps", "mean" `[2]`, "cov" `[2]`, "cosine" of the
+      gradient and the mean.
+  """
+  figure, grid = _new(2.35 * len(panels), 1.9, len(panels))
+  for axes, panel in zip(grid, panels, strict=True):
+    _metric_panel(axes, x, y, **panel)
+  grid[0].set_ylabel("$x_2$")
+  handles, labels = grid[0].get_legend_handles_labels()
+  legend = figure.legend(
+    handles, labels, ncols=5, loc="outside upper center", frameon=False,
+    fontsize=8, columnspacing=1.2, handletextpad=0.5,
+  )  # fmt: skip
+  for handle in filter(None, legend.legend_handles):
+    handle.set_alpha(1)
+  return figure
+
+
+def _metric_panel(axes, x, y, *, eps, mean, cov, cosine) -> None:
+  _samples(axes, x, y)
+  _boundary(axes, mean / cov, 0.0, "-", color="black", lw=1.6, label="boundary")
+  radius = 3.0
+  # Scaled to the area of the circle: what matters of a metric is its shape.
+  axis = radius * np.sqrt(cov) / np.prod(cov) ** 0.25
+  for sign in (1, -1):
+    centre = sign * mean
+    for shape, style, name in (
+      ((radius, radius), ":", r"$\ell_2$ ball"),
+      (axis, "--", r"ball of $\Sigma_r^{-1}$ (same area)"),
+    ):
+      axes.add_patch(
+        matplotlib.patches.Ellipse(
+          centre,
+          *(2 * np.asarray(shape)),
+          fill=False,
+          ls=style,
+          lw=1.4,
+          ec=GREEN if style == ":" else "black",
+          label=name if sign == 1 else None,
+          zorder=3,
+        )
+      )
+  axes.set_xlim(-20, 20)
+  axes.set_ylim(-10, 10)
+  axes.set_aspect("equal")
+  axes.set_title(
+    rf"$\varepsilon = {eps:g}$,  $\cos\angle(\nabla f, \mu) = {cosine:.2f}$",
+    fontsize=9,
+  )
+  axes.set_xlabel("$x_1$")
+  axes.tick_params(labelsize=8)
+
+
+def two_features(x, y, fits: list[dict[str, Any]], eps: float) -> Any:
+  """Draws figure 14: learned boundaries on two predictive features.
+
+  Args:
+    x: `[N, 2]` samples.
+    y: `[N]` of -1 and +1.
+    fits: "name", "weights" `[2]`, "bias", "accuracy" and "robust_accuracy".
+    eps: Radius of the adversary, drawn about two points.
+  """
+  figure, (axes,) = _new(4.8, 3.4)
+  _samples(axes, x, y)
+  styles = (("-", GREEN), ("--", "black"))
+  for fit, (style, colour) in zip(fits, styles, strict=True):
+    label = (
+      f"{fit['name']}: {100 * fit['accuracy']:.0f}% accurate, "
+      f"{100 * fit['robust_accuracy']:.0f}% robust"
+    )
+    _boundary(
+      axes,
+      fit["weights"],
+      fit["bias"],
+      style,
+      color=colour,
+      lw=1.8,
+      label=label,
+    )
+  # The samples nearest the origin, where a boundary must pass.
+  for label in (1, -1):
+    nearest = x[y == label][np.abs(x[y == label][:, 0]).argmin()]
+    axes.add_patch(
+      matplotlib.patches.Circle(nearest, eps, fill=False, ls=":", lw=1.2)
+    )
+  axes.plot(
+    [], [], "k:", lw=1.2, label=rf"$\ell_2$ ball, $\varepsilon = {eps:g}$"
+  )
+  limit = 1.08 * np.abs(x[:, 0]).max()
+  axes.set_xlim(-limit, limit)
+  axes.set_ylim(-0.55 * limit, 0.55 * limit)
+  axes.set_aspect("equal")
+  axes.set_xlabel("$x_1$ (wide margin)")
+  axes.set_ylabel("$x_2$ (narrow margin)")
+  handles, labels = axes.get_legend_handles_labels()
+  order = [0, 1, 4, 2, 3]  # What is drawn in the left column, fits beside.
+  handles, labels = ([parts[i] for i in order] for parts in (handles, labels))
+  legend = figure.legend(
+    handles, labels, loc="outside upper center", ncols=2, frameon=False,
+    fontsize=8,
+  )  # fmt: skip
+  for handle in filter(None, legend.legend_handles):
+    handle.set_alpha(1)
+  _clean(axes)
+  return figure
+
+
+def eigenvalues(eps, learned, true) -> Any:
+  """Draws the eigenvalues of Sigma_r against eps.
+
+  Args:
+    eps: `[E]` radii.
+    learned: `[E, D]`.
+    true: `[D]`, at most six.
+  """
+  figure, (axes,) = _new(4.0, 3.0)
+  order = np.argsort(true)[::-1]
+  for index, (colour, style) in zip(order, _LINES, strict=False):
+    axes.loglog(
+      eps, learned[:, index], ls=style, color=colour, lw=1.6,
+      label=rf"$s = {true[index]:g}$",
+    )  # fmt: skip
+  limit = eps**2 / len(true)
+  seen = limit > 0.3 * true.min()
+  axes.loglog(
+    eps[seen], limit[seen], color="0.55", lw=3, alpha=0.6, zorder=0,
+    label=r"$\varepsilon^2 / d$",
+  )  # fmt: skip
+  axes.set_xlabel(_EPS)
+  axes.set_ylabel(r"eigenvalues of $\Sigma_r$")
+  axes.legend(
+    title=r"eigenvalue of $\Sigma_*$", fontsize=8, title_fontsize=8,
+    frameon=False,
+  )  # fmt: skip
+  _clean(axes)
+  return figure
+
+
+def multiplier(eps, lam, bounds) -> Any:
+  """Draws lambda between the bounds of Theorem 2.
+
+  Args:
+    eps: `[E]` radii.
+    lam: `[E]`.
+    bounds: `robust.LambdaBounds` of `[E]`.
+  """
+  figure, (axes,) = _new(4.0, 3.0)
+  axes.fill_between(eps, bounds.lower, bounds.upper, color="0.92", lw=0)
+  axes.fill_between(
+    eps, bounds.tight_lower, bounds.tight_upper, color="0.82", lw=0
+  )
+  for values, label, colour, style in (
+    (bounds.upper, r"upper bound, $\Sigma_*$ only", RED, ":"),
+    (bounds.tight_upper, r"upper bound, knowing $\Sigma_r$", RED, "--"),
+    (lam, r"$\lambda$, exact", "black", "-"),
+    (bounds.tight_lower, r"lower bound, knowing $\Sigma_r$", BLUE, "--"),
+    (bounds.lower, r"lower bound, $\Sigma_*$ only", BLUE, ":"),
+  ):
+    axes.loglog(eps, values, ls=style, color=colour, lw=1.6, label=label)
+  axes.set_xlabel(_EPS)
+  axes.set_ylabel(r"multiplier $\lambda$")
+  axes.legend(fontsize=8, frameon=False)
+  _clean(axes)
+  return figure
+
+
+def alignments(eps, worst, given, mean) -> Any:
+  """Draws the cosine of gradient and mean against eps (Theorem 3).
+
+  Args:
+    eps: `[E]` radii.
+    worst: `[E]`, the least cosine over all means.
+    given: `[E]`, the cosine of one mean.
+    mean: `[D]`, that mean, for the legend.
+  """
+  figure, (axes,) = _new(4.0, 3.0)
+  words = ", ".join(f"{value:g}" for value in mean)
+  axes.semilogx(
+    eps, given, ls="--", color=RED, lw=1.6, label=rf"$\mu = ({words})$"
+  )
+  axes.semilogx(
+    eps, worst, color=BLUE, lw=1.6,
+    label=r"worst $\mu$: $2\sqrt{\kappa} / (1 + \kappa)$",
+  )  # fmt: skip
+  axes.axhline(
+    worst[0],
+    color=BLUE,
+    lw=1,
+    ls=":",
+    label=r"worst $\mu$ at $\varepsilon = 0$",
+  )
+  axes.set_ylim(0, 1.02)
+  axes.set_xlabel(_EPS)
+  axes.set_ylabel(r"$\cos\angle(\Sigma_r^{-1}\mu,\ \mu)$")
+  axes.legend(fontsize=8, frameon=False, loc="upper left")
+  _clean(axes)
+  return figure
+
+
+def gaps(dims, curves: dict[str, np.ndarray]) -> Any:
+  """Draws how far the per-sample problem (13) is from (20), against d.
+
+  Args:
+    dims: `[K]` dimensions.
+    curves: Labels and relative distances `[K]`.
+  """
+  figure, (axes,) = _new(4.0, 3.0)
+  markers = "osD^v"
+  for (label, values), (colour, style), marker in zip(
+    curves.items(), _LINES, markers, strict=False
+  ):
+    axes.loglog(
+      dims, values, ls=style, color=colour, marker=marker, ms=5, lw=1.4,
+      label=label,
+    )  # fmt: skip
+  first = max(values[0] for values in curves.values())
+  axes.loglog(
+    dims, 1.6 * first * dims[0] / np.asarray(dims), color="0.6", lw=2.5,
+    alpha=0.6, zorder=0, label=r"$\propto 1 / d$",
+  )  # fmt: skip
+  axes.set_xlabel("dimension $d$")
+  axes.set_ylabel(
+    r"$\|\Sigma^{(13)} - \Sigma^{(20)}\|_F\, /\, \|\Sigma^{(20)}\|_F$"
+  )
+  axes.legend(fontsize=8, frameon=False)
+  _clean(axes)
+  return figure
+
+
+# Every kind has a colour and a marker of its own.
+_FEATURES = (
+  (us.FeatureKind.ROBUST, "robust", COLOURS[0], "o"),
+  (us.FeatureKind.NON_ROBUST, "useful, non-robust", COLOURS[1], "^"),
+  (us.FeatureKind.USELESS, "useless", "#999999", "x"),
+)
+
+
+def features(
+  tables: dict[str, usefulness.FeatureTable], reach: str = ""
+) -> Any:
+  """Draws gamma against rho, one panel a table.
+
+  Features of gamma below -1.2 are drawn at the lower edge, as arrowheads.
+
+  Args:
+    tables: Titles and what to draw.
+    reach: The adversary in words, for the vertical axis.
+
+  Returns:
+    A matplotlib figure.
+  """
+  figure = matplotlib.figure.Figure(
+    figsize=(0.6 + 2.4 * len(tables), 3.2), layout="constrained"
+  )
+  grid = figure.subplots(
+    1, len(tables), squeeze=False, sharex=True, sharey=True
+  )
+  least = min(np.asarray(t.gamma.value).min() for t in tables.values())
+  most = max(np.asarray(t.rho.value).max() for t in tables.values())
+  bottom, limit = max(-1.2, 1.1 * least), max(1.05 * most, 0.05)
+  for axes, (title, table) in zip(grid[0], tables.items(), strict=True):
+    _features_panel(axes, table, title, bottom, limit)
+  grid[0, 0].set_xlim(0, limit)
+  grid[0, 0].set_ylim(bottom - 0.05, limit)
+  grid[0, 0].set_ylabel(rf"robust usefulness $\gamma$ {reach}".rstrip())
+  handles, names = grid[0, 0].get_legend_handles_labels()
+  figure.legend(
+    handles, names, ncols=len(names), loc="outside upper center",
+    frameon=False, fontsize=8,
+  )  # fmt: skip
+  return figure
+
+
+def _features_panel(
+  axes, table: usefulness.FeatureTable, title, bottom, limit
+) -> None:
+  """Draws the features of one table, by kind."""
+  rho, gamma = (np.asarray(e.value) for e in (table.rho, table.gamma))
+  below = gamma < bottom
+  axes.plot(
+    [0, limit], [0, limit], "k:", lw=0.9,
+    label=r"$\gamma = \rho$ ($\varepsilon = 0$)",
+  )  # fmt: skip
+  axes.axhline(0, color="black", lw=0.8)
+  counts = []
+  for kind, name, colour, marker in _FEATURES:
+    at = table.kind == kind
+    counts.append(f"{at.sum()} {name.split()[-1]}")
+    inside = at & ~below
+    axes.scatter(
+      rho[inside], gamma[inside], s=16, c=colour, marker=marker, lw=0.9,
+      label=name, alpha=0.8,
+    )  # fmt: skip
+    outside = at & below
+    axes.scatter(
+      rho[outside], np.full(outside.sum(), bottom), s=16, c=colour, marker="v",
+      lw=0.9, alpha=0.8, clip_on=False,
+    )  # fmt: skip
+  axes.set_title(f"{title}\n{', '.join(counts)}", fontsize=8)
+  axes.set_xlabel(r"usefulness $\rho$")
+  axes.tick_params(labelsize=8)
+  axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,348 @@
+"""AutoAttack against the published one, and what a user can get wrong."""
+
+import json
+import pathlib
+
+import autoattack_golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from robust_features.attacks import autoattack
+from robust_features.attacks.autoattack import checks, pool
+from robust_features.attacks.autoattack.progress import FILE
+
+SMALL = autoattack.Budget(num_steps=8, num_targets=2, num_queries=30)
+
+
+def _linear_logits(w, x):
+  return x.reshape(x.shape[0], -1) @ w
+
+
+def _linear(num_classes=5, count=10, seed=0):
+  """Returns a linear model, and images with its own predictions."""
+  rng = np.random.default_rng(seed)
+  w = jnp.asarray(rng.normal(size=(48, num_classes)), jnp.float32)
+  logits_fn = jax.tree_util.Partial(_linear_logits, w)
+  x = rng.uniform(0, 1, (count, 4, 4, 3)).astype(np.float32)
+  return logits_fn, x, np.asarray(jnp.argmax(logits_fn(x), axis=1))
+
+
+def _run(logits_fn, x, y, **kwargs):
+  settings = {
+    "norm": "l2",
+    "eps": 0.15,
+    "key": jax.random.key(0),
+    "batch_size": 8,
+    "budget": SMALL,
+  }
+  return autoattack.run(logits_fn, x, y, **(settings | kwargs))
+
+
+class ReferenceTest(parameterized.TestCase):
+  """On the same weights, as many images stay robust as for the original."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    # Square's 5,000 queries run for longer than they compile.
+    jax.config.update("jax_disable_most_optimizations", False)
+    cls.addClassCleanup(
+      jax.config.update, "jax_disable_most_optimizations", True
+    )
+
+  @parameterized.parameters("l2", "linf")
+  def test_standard_version(self, norm):
+    golden = autoattack_golden.load()
+    x, y = autoattack_golden.images(golden)
+    for name in ("standard", "robust"):
+      result = autoattack.run(
+        autoattack_golden.net(golden, name),
+        x,
+        y,
+        norm=norm,
+        eps=autoattack_golden.EPS[norm],
+        key=jax.random.key(0),
+        batch_size=100,
+      )
+      expected = golden[f"{name}/{norm}:standard"]
+      # One of 100 images at most, either way.
+      self.assertLessEqual(int((result.robust != expected).sum()), 1)
+      self.assertEqual(result.second_pass_accuracy, result.robust_accuracy)
+      self.assertLessEqual(
+        result.max_perturbation, autoattack_golden.EPS[norm] * (1 + 1e-6)
+      )
+      self.assertEqual(result.warnings, ())
+
+  @parameterized.parameters(
+    ("l2", "fab-t", 1), ("linf", "fab-t", 1), ("l2", "square", 3),
+    ("linf", "square", 3), ("l2", "apgd-dlr", 1),
+  )  # fmt: skip
+  def test_each_attack_alone(self, norm, attack, tolerance):
+    golden = autoattack_golden.load()
+    x, y = autoattack_golden.images(golden)
+    result = autoattack.run(
+      autoattack_golden.net(golden, "standard"),
+      x,
+      y,
+      norm=norm,
+      eps=autoattack_golden.EPS[norm],
+      key=jax.random.key(0),
+      batch_size=100,
+      attacks=(attack,),
+    )
+    expected = golden[f"standard/{norm}:{attack}"].sum()
+    self.assertLessEqual(abs(int(result.robust.sum()) - expected), tolerance)
+
+
+class InvarianceTest(absltest.TestCase):
+  def test_batch_size_and_devices_change_nothing(self):
+    logits_fn, x, y = _linear()
+    mesh = jax.make_mesh(
+      (2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    sharding = jax.NamedSharding(mesh, jax.P("data"))
+    attacks = ("apgd-ce", "square")
+    first = _run(logits_fn, x, y, attacks=attacks)
+    self.assertBetween(first.robust_accuracy, 0.1, 0.9)
+    small = _run(logits_fn, x, y, attacks=attacks, batch_size=4)
+    split = _run(logits_fn, x, y, attacks=attacks, sharding=sharding)
+    for other in (small, split):
+      np.testing.assert_array_equal(other.robust, first.robust)
+      np.testing.assert_array_equal(other.broken_by, first.broken_by)
+      np.testing.assert_allclose(other.x_adv, first.x_adv, atol=1e-6)
+      self.assertEqual(other.queries, first.queries)
+    # Nor does the order of attacks: each has a random stream of its own.
+    alone = _run(logits_fn, x, y, attacks=("square",))
+    among = _run(logits_fn, x, y, attacks=("square", "apgd-ce"))
+    broken = among.broken_by == 0
+    np.testing.assert_array_equal(broken, alone.broken_by == 0)
+
+  def test_another_key_draws_other_numbers(self):
+    logits_fn, x, y = _linear()
+    one = _run(logits_fn, x, y, attacks=("square",))
+    two = _run(logits_fn, x, y, attacks=("square",), key=jax.random.key(1))
+    self.assertGreater(np.abs(one.x_adv - two.x_adv).max(), 1e-3)
+
+  def test_sizes_of_batches(self):
+    for count, batch_size, multiple, expected in (
+      (17, 32, 1, 20),
+      (193, 100, 1, 100),  # Two rounds of 97.
+      (205, 100, 1, 72),  # Three of 69.
+      (3, 32, 1, 8),
+      (0, 32, 1, 8),
+      (5, 5, 1, 5),
+      (9, 64, 8, 16),
+      (30, 30, 4, 32),
+      (7, 30, 3, 12),
+    ):
+      found = pool.num_slots(count, batch_size, multiple)
+      self.assertEqual(found, expected, (count, batch_size, multiple))
+      self.assertEqual(found % multiple, 0)
+
+
+class ResumeTest(absltest.TestCase):
+  def test_interrupted_equals_straight_bit_for_bit(self):
+    logits_fn, x, y = _linear()
+    straight = _run(logits_fn, x, y)
+    for stop_after in (1, 3, 6):
+      workdir = pathlib.Path(self.create_tempdir().full_path)
+      lines = []
+
+      def interrupt(line, lines=lines, stop_after=stop_after):
+        lines.append(line)
+        if len(lines) == stop_after:
+          raise KeyboardInterrupt
+
+      keep = {"workdir": workdir, "save_every_s": 0.0}
+      with self.assertRaises(KeyboardInterrupt):
+        _run(logits_fn, x, y, progress=interrupt, **keep)
+      resumed = _run(logits_fn, x, y, progress=lines.append, **keep)
+      self.assertIn("goes on from", lines[stop_after])
+      np.testing.assert_array_equal(resumed.x_adv, straight.x_adv)
+      np.testing.assert_array_equal(resumed.broken_by, straight.broken_by)
+      self.assertEqual(resumed.accuracy, straight.accuracy)
+      self.assertEqual(resumed.queries, straight.queries)
+      self.assertEqual(resumed.gradients, straight.gradients)
+      # Another time there is nothing left to do.
+      again = _run(logits_fn, x, y, **keep)
+      np.testing.assert_array_equal(again.x_adv, straight.x_adv)
+      self.assertEqual(again.queries, straight.queries)
+
+  def test_refuses_progress_of_something_else(self):
+    logits_fn, x, y = _linear()
+    workdir = self.create_tempdir().full_path
+    attacks = ("apgd-ce",)
+    _run(logits_fn, x, y, workdir=workdir, attacks=attacks)
+    with self.assertRaisesRegex(ValueError, "with other eps: 0.15, got 0.2"):
+      _run(logits_fn, x, y, workdir=workdir, attacks=attacks, eps=0.2)
+    with self.assertRaisesRegex(ValueError, "with other images"):
+      _run(logits_fn, x / 2, y, workdir=workdir, attacks=attacks)
+    other, _, _ = _linear(seed=1)
+    with self.assertRaisesRegex(ValueError, "progress of another model"):
+      _run(other, x, y, workdir=workdir, attacks=attacks)
+    path = pathlib.Path(workdir) / FILE
+    path.write_bytes(path.read_bytes()[:1000])
+    with self.assertRaisesRegex(ValueError, "is damaged .*; delete it"):
+      _run(logits_fn, x, y, workdir=workdir, attacks=attacks)
+
+  def test_file_is_plain(self):
+    logits_fn, x, y = _linear()
+    workdir = pathlib.Path(self.create_tempdir().full_path)
+    _run(logits_fn, x, y, workdir=workdir, attacks=("apgd-ce",))
+    with np.load(workdir / FILE, allow_pickle=False) as arrays:
+      identity = json.loads(str(arrays["identity"]))
+      self.assertEqual(arrays["x_adv"].shape, x.shape)
+    self.assertEqual(identity["norm"], "l2")
+    self.assertEqual(identity["attacks"], ["apgd-ce"])
+
+
+class ModelTest(absltest.TestCase):
+  def test_few_classes(self):
+    for num_classes, words in (
+      (2, ("1 targets instead of 2", "margin instead of the targeted DLR")),
+      (3, ("margin instead of the targeted DLR",)),
+    ):
+      logits_fn, x, y = _linear(num_classes)
+      result = _run(logits_fn, x, y, eps=0.6, attacks=("apgd-t",))
+      self.assertBetween(result.robust_accuracy, 0.1, 0.8)
+      self.assertLen(result.warnings, 1)
+      for word in words:
+        self.assertIn(word, result.warnings[0])
+
+  def test_nine_classes_have_eight_targets(self):
+    text = checks.class_warning(9, autoattack.STANDARD, 9)
+    self.assertEqual(text, "with 9 classes: 8 targets instead of 9")
+    self.assertIsNone(checks.class_warning(10, autoattack.STANDARD, 9))
+    self.assertIn("margin", checks.class_warning(2, ("apgd-dlr",), 9) or "")
+
+  def test_bfloat16_model_stays_in_the_ball(self):
+    w = jnp.asarray(np.random.default_rng(0).normal(size=(48, 5)), jnp.bfloat16)
+
+    def logits_fn(w, x):
+      return x.reshape(x.shape[0], -1).astype(jnp.bfloat16) @ w
+
+    _, x, _ = _linear()
+    partial = jax.tree_util.Partial(logits_fn, w)
+    y = np.asarray(jnp.argmax(jax.jit(partial)(x), axis=1))
+    for norm, eps in (("l2", 0.1), ("linf", 0.01)):  # Small beside a pixel.
+      result = _run(partial, x, y, norm=norm, eps=eps, attacks=("apgd-ce",))
+      self.assertEqual(result.x_adv.dtype, np.float32)
+      self.assertBetween(result.max_perturbation, eps / 10, eps * (1 + 1e-6))
+      self.assertBetween(result.x_adv.min(), 0.0, 1.0)
+      self.assertBetween(result.x_adv.max(), 0.0, 1.0)
+
+  def test_misclassified_images_cost_nothing(self):
+    logits_fn, x, y = _linear()
+    wrong = (y + 1) % 5
+    result = _run(logits_fn, x, wrong)
+    self.assertEqual(result.accuracy["clean"], 0.0)
+    self.assertEqual(sum(result.queries.values()), 0)
+    np.testing.assert_array_equal(result.x_adv, x)
+
+
+class WarningTest(absltest.TestCase):
+  def test_probabilities(self):
+    logits = np.asarray(jax.nn.softmax(jnp.asarray([[1.0, 3.0], [9.0, 2.0]])))
+    self.assertIn("probabilities", checks.probability_warning(logits) or "")
+    self.assertIsNone(checks.probability_warning(logits * 2))
+    self.assertIsNone(checks.probability_warning(logits - 1))
+
+  def test_zero_gradients(self):
+    _, x, _ = _linear()
+
+    def saturated(x):  # Cross-entropy's gradient underflows to zero.
+      flat = x.reshape(x.shape[0], -1).sum(axis=1)
+      return jnp.stack([1e4 + flat, flat, flat, flat], axis=1)
+
+    y = np.zeros(len(x), int)
+    result = _run(saturated, x, y, attacks=("apgd-ce",))
+    self.assertEqual(result.zero_gradients["apgd-ce"], len(x))
+    self.assertIn("apgd-ce: 10 examples met a gradient", result.warnings[0])
+    self.assertIn("warning: apgd-ce", result.summary())
+
+  def test_randomised_model(self):
+    rng = np.random.default_rng(0)
+    _, x, _ = _linear()
+
+    def noisy(x):
+      return x.reshape(len(x), -1)[:, :5] + jnp.asarray(
+        rng.normal(size=(1, 5)), jnp.float32
+      )
+
+    few = jnp.asarray(x)
+    text = checks.randomness_warning(jax.tree_util.Partial(noisy), few)
+    self.assertIn("randomised", text or "")
+    steady, _, _ = _linear()
+    self.assertIsNone(checks.randomness_warning(steady, few))
+
+  def test_square_and_second_pass(self):
+    self.assertIn("by 5.00%", checks.square_warning(0.5, 0.45) or "")
+    self.assertIsNone(checks.square_warning(0.5, 0.499))
+    self.assertIn("give 40.00%", checks.second_pass_warning(0.5, 0.4) or "")
+    self.assertIsNone(checks.second_pass_warning(0.5, 0.5))
+
+  def test_masked_gradients_are_betrayed_by_square(self):
+    logits_fn, x, y = _linear(count=16)
+
+    def masked(x):
+      return jax.lax.stop_gradient(logits_fn(x))
+
+    result = _run(
+      masked, x, y, attacks=("apgd-ce", "square"), eps=0.5,
+      budget=autoattack.Budget(num_steps=2, num_queries=200),
+    )  # fmt: skip
+    self.assertLen(result.warnings, 2)
+    self.assertIn("gradient of exactly zero", result.warnings[0])
+    self.assertIn("square lowered the robust accuracy", result.warnings[1])
+
+
+class BadInputTest(parameterized.TestCase):
+  def test_images_and_labels(self):
+    logits_fn, x, y = _linear()
+    for bad_x, bad_y, message in (
+      (x * 255, y, r"x must lie in \[0, 1\], got values in"),
+      (x - 0.5, y, r"x must lie in \[0, 1\]"),
+      (x * np.nan, y, r"x must lie in \[0, 1\]"),
+      (x[0], y, r"x must be \[N, H, W, C\]"),
+      (x, y + 3, r"y must be in \[0, 5\), got"),
+      (x, y - 5, r"y must be in \[0, 5\), got -"),
+      (x, y[:3], r"y must be \[10\] integers"),
+      (x, y.astype(np.float32), r"y must be \[10\] integers, got float32"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        _run(logits_fn, bad_x, bad_y)
+
+  @parameterized.parameters(
+    (lambda x: jnp.full((len(x), 5), jnp.nan), "got NaN or inf on 10 images"),
+    (lambda x: jnp.ones((len(x), 5)), "logits must depend on x"),
+    (lambda x: x[:, 0, 0, 0], r"must return \[B, K\]"),
+    (lambda x: x[..., 0], r"must return \[B, K\]"),
+    (lambda x: x[:, 0, :1, 0], "K >= 2"),
+  )
+  def test_models(self, logits_fn, message):
+    _, x, y = _linear()
+    with self.assertRaisesRegex(ValueError, message):
+      _run(logits_fn, x, y)
+
+  def test_settings(self):
+    logits_fn, x, y = _linear()
+    for kwargs, message in (
+      ({"norm": "l1"}, "norm must be one of"),
+      ({"eps": 0.0}, r"eps must be in \(0, 6.92"),
+      ({"eps": 8.0}, r"eps must be in \(0, 6.92"),
+      ({"eps": "8/255"}, "got '8/255'"),
+      ({"norm": "linf", "eps": 8.0}, r"eps must be in \(0, 1\]"),
+      ({"attacks": ("pgd",)}, "attacks must be distinct names"),
+      ({"attacks": ("square", "square")}, "attacks must be distinct names"),
+      ({"batch_size": 0}, "batch_size must be at least 1"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        _run(logits_fn, x, y, **kwargs)
+    with self.assertRaisesRegex(ValueError, "num_steps must be an int >= 1"):
+      autoattack.Budget(num_steps=0)
+
+
+if __name__ == "__main__":
+  absltest.main()

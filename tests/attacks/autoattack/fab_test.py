@@ -1,0 +1,152 @@
+"""FAB against closed forms, bisection and the published implementation."""
+
+import autoattack_golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from robust_features.attacks import pgd
+from robust_features.attacks.autoattack import fab
+
+_attack = jax.jit(fab.attack)
+_project = jax.jit(fab.project_to_plane, static_argnums=3)
+
+
+def _keys(count: int):
+  return pgd.example_keys(jax.random.key(0), jnp.arange(count))
+
+
+def _linear_logits(w, x):
+  return x.reshape(x.shape[0], -1) @ w
+
+
+def _bisected(p, w, needed, norm):
+  """Returns the projection in float64, its multiplier found by bisection."""
+  room = np.where(w > 0, 1 - p, p)
+  rate = np.abs(w) if norm == "l2" else np.ones_like(w)
+
+  def gain(multiplier):
+    return (np.abs(w) * np.minimum(rate * multiplier, room)).sum()
+
+  low, high = 0.0, 1.0
+  while gain(high) < needed and high < 1e12:
+    high *= 2
+  for _ in range(200):
+    middle = (low + high) / 2
+    low, high = (middle, high) if gain(middle) < needed else (low, middle)
+  return np.sign(w) * np.minimum(rate * high, room)
+
+
+class ProjectionTest(parameterized.TestCase):
+  @parameterized.parameters("l2", "linf")
+  def test_is_the_published_one(self, norm):
+    golden = autoattack_golden.load()
+    p, w, b = (golden[f"plane/{name}"] for name in ("points", "normals", "b"))
+    gap = (w * p).sum(1) - b  # Theirs is {p: <w, p> = b}.
+    shape = (len(p), 4, 4, 3)
+    d = _project(p.reshape(shape), w.reshape(shape), jnp.asarray(gap), norm)
+    np.testing.assert_allclose(
+      np.reshape(d, p.shape), golden[f"plane/{norm}"], atol=2e-5
+    )
+
+  @parameterized.parameters("l2", "linf")
+  def test_agrees_with_bisection_and_reaches_the_plane(self, norm):
+    rng = np.random.default_rng(1)
+    count, shape = 300, (300, 4, 4, 3)
+    p = rng.uniform(0, 1, (count, 48))
+    p[:50] = np.round(p[:50])  # Corners: half of the entries cannot move.
+    w = rng.normal(size=p.shape) * 10 ** rng.uniform(-6, 3, (count, 1))
+    w[:20, ::3] = 0
+    reach = (np.abs(w) * np.where(w > 0, 1 - p, p)).sum(1)
+    needed = reach * rng.uniform(0, 1.2, count)
+    arrays = (p.reshape(shape), w.reshape(shape), -needed)
+    d = _project(*(jnp.asarray(a, jnp.float32) for a in arrays), norm)
+    d = np.reshape(np.asarray(d, np.float64), p.shape)
+    for k in range(count):
+      # With the last of its reach, rounding decides what saturates.
+      if not 0.99 < needed[k] / reach[k] < 1.01:
+        expected = _bisected(p[k], w[k], needed[k], norm)
+        np.testing.assert_allclose(d[k], expected, atol=1e-4)
+    feasible = needed < 0.99 * reach
+    gained = (w * d).sum(1)
+    np.testing.assert_allclose(gained[feasible], needed[feasible], rtol=1e-4)
+    self.assertGreaterEqual((p + d).min(), -1e-6)
+    self.assertLessEqual((p + d).max(), 1 + 1e-6)
+
+  @parameterized.parameters("l2", "linf")
+  def test_zero_gradient_moves_nothing(self, norm):
+    p = jnp.full((2, 4, 4, 3), 0.5)
+    d = _project(p, jnp.zeros_like(p), jnp.asarray([-1.0, 0.0]), norm)
+    np.testing.assert_array_equal(d, jnp.zeros_like(p))
+
+
+class FabTest(parameterized.TestCase):
+  @parameterized.parameters("l2", "linf")
+  def test_linear_model_gives_the_distance_to_its_boundary(self, norm):
+    """min_t gap_t / ||w_t - w_y||_dual, where the box is far away."""
+    rng = np.random.default_rng(0)
+    # One small batch of a 4-class linear model near its boundary.
+    w = rng.normal(size=(48, 4))
+    logits_fn = jax.tree_util.Partial(
+      _linear_logits, jnp.asarray(w, jnp.float32)
+    )
+    x = (0.5 + 0.05 * rng.normal(size=(6, 4, 4, 3))).astype(np.float32)
+    logits = x.reshape(6, 48) @ w
+    y = logits.argmax(1).astype(np.int32)
+    dual = 2 if norm == "l2" else 1
+    expected = []
+    for k in range(6):
+      gaps = [
+        (logits[k, y[k]] - logits[k, t])
+        / np.linalg.norm(w[:, t] - w[:, y[k]], dual)
+        for t in range(4)
+        if t != y[k]
+      ]
+      expected.append(min(gaps))
+    cfg = fab.FabConfig(norm, 0.0, num_steps=60, num_targets=3)
+    result = _attack(logits_fn, x, jnp.asarray(y), _keys(6), cfg)
+    found = np.asarray(result.distance)
+    self.assertTrue((found >= np.asarray(expected) * (1 - 1e-4)).all())
+    np.testing.assert_allclose(found, expected, rtol=0.02)
+    np.testing.assert_array_equal(result.tally.gradients, [180] * 6)
+    np.testing.assert_array_equal(result.tally.queries, [360] * 6)
+    self.assertFalse(result.tally.success.any())  # Nothing lies within 0.
+
+  @parameterized.parameters("l2", "linf")
+  def test_smallest_distances_are_the_published_ones(self, norm):
+    golden = autoattack_golden.load()
+    x, y = map(jnp.asarray, autoattack_golden.images(golden))
+    logits_fn = autoattack_golden.net(golden, "robust")
+    correct = np.asarray(jnp.argmax(logits_fn(x), axis=1) == y)
+    cfg = fab.FabConfig(norm, 0.0, num_targets=1)
+    found = np.asarray(_attack(logits_fn, x, y, _keys(len(x)), cfg).distance)
+    expected = golden[f"robust/{norm}:fab:distance"][correct]
+    ratio = found[correct] / expected
+    self.assertLess(np.median(np.abs(ratio - 1)), 1e-3)
+    self.assertGreater((np.abs(ratio - 1) < 0.02).mean(), 0.95)
+
+  def test_is_done_once_within_eps(self):
+    w = jnp.asarray(np.random.default_rng(0).normal(size=(48, 3)), jnp.float32)
+    logits_fn = jax.tree_util.Partial(_linear_logits, w)
+    x = jnp.full((2, 4, 4, 3), 0.5)
+    y = jnp.argmax(logits_fn(x), axis=1).astype(jnp.int32)
+    cfg = fab.FabConfig("l2", 2.0, num_steps=50, num_targets=2)
+    tally = _attack(logits_fn, x, y, _keys(2), cfg).tally
+    self.assertTrue(tally.success.all())
+    self.assertLess(int(tally.gradients.max()), 5)
+    self.assertTrue((jnp.argmax(logits_fn(tally.x_adv), axis=1) != y).all())
+    norms = np.linalg.norm(np.reshape(tally.x_adv - x, (2, -1)), axis=1)
+    self.assertLessEqual(norms.max(), 2.0 * (1 + 1e-6))
+
+  def test_bad_settings(self):
+    with self.assertRaisesRegex(ValueError, "norm must be one of .*'l1'"):
+      fab.FabConfig("l1", 0.5)
+    logits_fn = jax.tree_util.Partial(_linear_logits, jnp.ones((48, 3)))
+    x, y = jnp.full((1, 4, 4, 3), 0.5), jnp.zeros(1, jnp.int32)
+    with self.assertRaisesRegex(ValueError, "below the 3 classes, got 9"):
+      fab.attack(logits_fn, x, y, _keys(1), fab.FabConfig("l2", 0.5))
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,144 @@
+"""Square's geometry, schedule and counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from robust_features.attacks import pgd
+from robust_features.attacks.autoattack import machine, square
+
+_attack = jax.jit(square.attack)
+
+
+def _keys(count: int):
+  return pgd.example_keys(jax.random.key(0), jnp.arange(count))
+
+
+def _linear_logits(w, x):
+  return x.reshape(x.shape[0], -1) @ w
+
+
+def _example(shape, num_classes=3):
+  rng = np.random.default_rng(0)
+  w = jnp.asarray(
+    rng.normal(size=(np.prod(shape[1:]), num_classes)), jnp.float32
+  )
+  logits_fn = jax.tree_util.Partial(_linear_logits, w)
+  x = jnp.asarray(rng.uniform(0, 1, shape), jnp.float32)
+  y = jnp.argmax(logits_fn(x), axis=1).astype(jnp.int32)
+  return logits_fn, machine.Example(x, y, y[:, None], _keys(shape[0]))
+
+
+class GeometryTest(parameterized.TestCase):
+  def test_sides_for_cifar(self):
+    """round(sqrt(p 32 32)) for p = .8, .4, ...; odd and at least 3 for l2."""
+    linf = square.sizes(square.SquareConfig("linf", 0.1), 32, 32)
+    self.assertEqual(linf, (29, 20, 14, 10, 7, 5, 4, 3, 2, 1))
+    l2 = square.sizes(square.SquareConfig("l2", 0.1), 32, 32)
+    self.assertEqual(l2, (29, 21, 15, 11, 7, 5, 5, 3, 3, 3))
+
+  def test_bump_of_side_three(self):
+    """Rows 0 | 1, 2: sums of centred rectangles of height 1, 1/4."""
+    first = np.array([1.0, 5.0, 1.0]) / np.sqrt(27)  # 1/4, 5/4, 1/4.
+    # Two rows about row 1: the rectangle of ring 1 adds 1/4 everywhere.
+    second = np.array([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0]])
+    second = -second / np.linalg.norm(second)
+    expected = np.concatenate([first[None], second])
+    expected /= np.linalg.norm(expected)
+    np.testing.assert_allclose(square.bump(3), expected, atol=1e-6)
+
+  @parameterized.parameters(*range(2, 12))
+  def test_bumps_have_unit_norm_and_two_signs(self, side):
+    bump = square.bump(side)
+    self.assertAlmostEqual(float(np.linalg.norm(bump)), 1.0, places=5)
+    self.assertTrue((bump[: side // 2] > 0).all())
+    self.assertTrue((bump[side // 2 :] < 0).all())
+
+  @parameterized.parameters(
+    ("l2", (4, 16, 16, 3)), ("linf", (4, 16, 16, 3)), ("l2", (2, 4, 7, 1))
+  )
+  def test_start_is_in_the_box_and_the_ball(self, norm, shape):
+    _, example = _example(shape)
+    example = example._replace(x=jnp.full(shape, 0.5))
+    state = square.init(example, square.SquareConfig(norm, 0.1))
+    delta = np.asarray(state.z - example.x, np.float64)
+    order = 2 if norm == "l2" else np.inf
+    norms = np.linalg.norm(delta.reshape(shape[0], -1), order, axis=1)
+    np.testing.assert_allclose(norms, 0.1, rtol=1e-5)
+    if norm == "linf":  # Vertical stripes.
+      np.testing.assert_array_equal(delta[:, :1], delta[:, 1:2])
+
+  def test_l2_step_moves_norm_between_two_windows_only(self):
+    logits_fn, example = _example((8, 16, 16, 3))
+    del logits_fn
+    example = example._replace(x=jnp.full((8, 16, 16, 3), 0.5))
+    cfg = square.SquareConfig("l2", 0.5)
+    state = square.init(example, cfg)
+    # Query 1001 of the schedule: windows of round(sqrt(.8 256 / 32)) = 3.
+    state = state._replace(t=jnp.full(8, 1002, jnp.int32))
+    z = jax.jit(lambda state: square._propose(example, state, cfg))(state)
+    delta, before = np.asarray(z - 0.5), np.asarray(state.z - 0.5)
+    norms = np.linalg.norm(delta.reshape(8, -1), axis=1)
+    np.testing.assert_allclose(norms, 0.5, rtol=1e-5)
+    changed = (np.abs(delta - before) > 1e-6).any(axis=-1).sum(axis=(1, 2))
+    self.assertTrue((changed <= 2 * 9).all(), changed)
+    self.assertTrue((changed >= 9).all(), changed)
+
+
+class SearchTest(parameterized.TestCase):
+  @parameterized.parameters("l2", "linf")
+  def test_margin_falls_and_every_query_is_counted(self, norm):
+    logits_fn, example = _example((3, 16, 16, 3))
+    cfg = square.SquareConfig(norm, 1e-3, num_queries=40)
+    state = square.init(example, cfg)
+    step = jax.jit(lambda state: square.step(logits_fn, example, state, cfg))
+    margins = [state.margin]
+    for _ in range(41):
+      self.assertFalse(state.tally.done.any())
+      state = step(state)
+      margins.append(state.margin)
+      logits = logits_fn(state.z)
+      top = jnp.sort(logits, axis=1)
+      np.testing.assert_allclose(
+        state.margin, top[:, -1] - top[:, -2], rtol=1e-3, atol=1e-4
+      )
+    self.assertTrue(state.tally.done.all())
+    self.assertTrue((jnp.diff(jnp.stack(margins), axis=0) <= 0).all())
+    self.assertTrue((margins[-1] < margins[1]).all())
+    np.testing.assert_array_equal(state.tally.queries, [41] * 3)
+    np.testing.assert_array_equal(state.tally.gradients, [0] * 3)
+    delta = np.asarray(state.z - example.x, np.float64).reshape(3, -1)
+    order = 2 if norm == "l2" else np.inf
+    norms = np.linalg.norm(delta, order, axis=1)
+    # 1e-8: x + delta is rounded to float32.
+    self.assertLessEqual(norms.max(), 1e-3 * (1 + 1e-6) + 1e-8)
+
+  @parameterized.parameters("l2", "linf")
+  def test_breaks_a_linear_model_near_its_boundary(self, norm):
+    logits_fn, example = _example((8, 16, 16, 3))
+    w = np.asarray(logits_fn.args[0])
+    top = np.argsort(np.asarray(logits_fn(example.x)), axis=1)
+    logits = np.sort(np.asarray(logits_fn(example.x)), axis=1)
+    direction = w[:, top[:, -1]] - w[:, top[:, -2]]
+    dual = 2 if norm == "l2" else 1
+    nearest = (logits[:, -1] - logits[:, -2]) / np.linalg.norm(
+      direction, dual, axis=0
+    )
+    # Eight times the distance needed: random search gets there.
+    cfg = square.SquareConfig(norm, float(8 * nearest.max()), num_queries=400)
+    state = _attack(logits_fn, *example[:2], example.keys, cfg)
+    self.assertTrue(state.tally.success.all())
+    predicted = jnp.argmax(logits_fn(state.tally.x_adv), axis=1)
+    self.assertTrue((predicted != example.y).all())
+    self.assertLess(int(state.tally.queries.max()), 401)
+
+  def test_bad_settings(self):
+    with self.assertRaisesRegex(ValueError, "norm must be one of .*'l1'"):
+      square.SquareConfig("l1", 0.5)
+    with self.assertRaisesRegex(ValueError, r"p_init must be in \(0, 1\]"):
+      square.SquareConfig("l2", 0.5, p_init=0.0)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,317 @@
+"""PyTorch checkpoints in and out: wrappers, refusals, round trips."""
+
+import contextlib
+import io
+import json
+import pathlib
+import tempfile
+import unittest
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from absl.testing import absltest, parameterized
+
+from robust_features import models
+from robust_features.pytorch import (
+  export_checkpoint,
+  import_checkpoint,
+  state_dict,
+)
+from robust_features.runtime import checkpoint
+
+try:
+  import torch
+except ImportError:  # The [torch] extra.
+  torch = None
+
+needs_torch = unittest.skipIf(torch is None, "needs the [torch] extra")
+ARCH, WIDTH = "small_resnet", 4
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+def tiny(seed=0):
+  """Returns the config and random variables (statistics too) of a network."""
+  cfg = models.ModelConfig(ARCH, width=WIDTH, mean=MEAN, std=STD)
+  model = models.make_model(cfg)
+  variables = models.init_variables(model, jax.random.key(seed), (32, 32, 3))
+  rng = np.random.default_rng(seed)
+  variables["batch_stats"] = jax.tree.map(
+    lambda leaf: jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32),
+    variables["batch_stats"],
+  )
+  return cfg, variables
+
+
+def tiny_state():
+  return state_dict.to_torch(ARCH, tiny()[1])
+
+
+def robustness_state(parallel=True):
+  """The layout of MadryLab's library: wrapper, second copy, normaliser."""
+  head = "module." if parallel else ""
+  state = {}
+  for part in ("normalizer", "attacker.normalize"):
+    state[f"{head}{part}.new_mean"] = np.float32(MEAN).reshape(3, 1, 1)
+    state[f"{head}{part}.new_std"] = np.float32(STD).reshape(3, 1, 1)
+  for name, tensor in tiny_state().items():
+    state[f"{head}model.{name}"] = tensor
+    state[f"{head}attacker.model.{name}"] = tensor
+  return state
+
+
+def robustbench_state():
+  constants = {
+    "mu": np.float32(MEAN).reshape(1, 3, 1, 1),
+    "sigma": np.float32(STD).reshape(1, 3, 1, 1),
+  }
+  return {**constants, **tiny_state()}
+
+
+def tensors(state):
+  return {name: torch.as_tensor(np.array(t)) for name, t in state.items()}
+
+
+def trees_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, dict(a), dict(b))
+
+
+def run(main, *args):
+  """Returns the exit status and the text written to stdout and stderr."""
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    try:
+      status = main([str(arg) for arg in args])
+    except SystemExit as error:
+      status = error.code
+  return status, out.getvalue(), err.getvalue()
+
+
+class ConvertTest(parameterized.TestCase):
+  @parameterized.named_parameters(
+    ("robustness", robustness_state),
+    ("robustness_one_device", lambda: robustness_state(parallel=False)),
+    ("robustbench", robustbench_state),
+  )
+  def test_wrappers_are_stripped(self, make_state):
+    cfg, variables = import_checkpoint.convert(ARCH, make_state(), width=WIDTH)
+    self.assertEqual(cfg, tiny()[0])
+    trees_equal(variables, tiny()[1])
+
+  def test_unused_sub_block_of_wide_resnets_is_dropped(self):
+    state = {"module.sub_block1.layer.0.bn1.weight": np.ones(3), "fc.bias": 0}
+    self.assertEqual(set(state_dict.tidy(state)[0]), {"fc.bias"})
+
+  def test_number_of_classes_is_read_off(self):
+    state = robustbench_state()
+    state["linear.weight"] = state["linear.weight"][:7]
+    state["linear.bias"] = state["linear.bias"][:7]
+    cfg, _ = import_checkpoint.convert(ARCH, state, width=WIDTH)
+    self.assertEqual(cfg.num_classes, 7)
+
+  def test_missing_normaliser_must_be_given(self):
+    with self.assertRaisesRegex(ValueError, "--mean and --std"):
+      import_checkpoint.convert(ARCH, tiny_state(), width=WIDTH)
+    cfg, _ = import_checkpoint.convert(
+      ARCH, tiny_state(), width=WIDTH, mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    self.assertEqual((cfg.mean, cfg.std), ((0.0,) * 3, (1.0,) * 3))
+
+  def test_other_architecture_names_the_first_tensors(self):
+    with self.assertRaisesRegex(
+      ValueError,
+      r"not a resnet18: conv1.weight is \[4, 3, 3, 3\], should be"
+      r" \[64, 3, 3, 3\]; .* and \d+ more",
+    ):
+      import_checkpoint.convert("resnet18", robustbench_state())
+
+  @parameterized.parameters(
+    ("bn1.bias", None, "bn1.bias is missing"),
+    ("bn1.bias", np.full(4, np.nan), "bn1.bias holds NaN or infinity"),
+    ("extra.weight", np.ones(3), "extra.weight is unknown"),
+  )
+  def test_single_wrong_tensor_is_named(self, name, value, message):
+    state = robustbench_state()
+    state.pop(name, None)
+    if value is not None:
+      state[name] = value
+    with self.assertRaisesRegex(ValueError, f"not a {ARCH}: {message}$"):
+      import_checkpoint.convert(ARCH, state, width=WIDTH)
+
+  @parameterized.parameters("cnn", "mlp")
+  def test_own_architectures_round_trip(self, arch):
+    cfg = models.ModelConfig(arch, width=4, mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = models.make_model(cfg)
+    variables = models.init_variables(model, jax.random.key(0), (32, 32, 3))
+    state = state_dict.to_torch(arch, variables)
+    constants = {"width": 4, "mean": cfg.mean, "std": cfg.std}
+    back, again = import_checkpoint.convert(arch, state, **constants)
+    self.assertEqual(back, cfg)
+    trees_equal(again, variables)
+
+
+class ReadTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def assert_refused(self, path, message):
+    with self.assertRaisesRegex(ValueError, message):
+      import_checkpoint.read_state(path)
+
+  def test_missing_file(self):
+    self.assert_refused(self.folder / "none.pt", "none.pt does not exist")
+
+  def test_truncated_safetensors(self):
+    path = self.folder / "a.safetensors"
+    content = safetensors.numpy.save(tiny_state())
+    path.write_bytes(content[: len(content) // 2])
+    self.assert_refused(path, "a.safetensors is truncated")
+
+  @needs_torch
+  @parameterized.parameters("model", "state_dict", None)
+  def test_entries_of_checkpoints(self, entry):
+    path = self.folder / "a.pt"
+    content = tensors(robustness_state())
+    if entry:
+      content = {entry: content, "epoch": 3, "optimizer": {"state": {}}}
+    torch.save(content, path)
+    state = import_checkpoint.read_state(path)
+    self.assertEqual(set(state), set(robustness_state()))
+
+  @needs_torch
+  @parameterized.parameters(0, 10, 0.5, 0.99)
+  def test_truncated_pickle(self, where):
+    path = self.folder / "a.pt"
+    torch.save(tensors(tiny_state()), path)
+    content = path.read_bytes()
+    end = where if isinstance(where, int) else int(where * len(content))
+    path.write_bytes(content[:end])
+    self.assert_refused(path, "a.pt is truncated or no such file")
+
+  @needs_torch
+  def test_code_is_not_run(self):
+    path, witness = self.folder / "a.pt", self.folder / "witness"
+
+    class Bomb:
+      def __reduce__(self):
+        return pathlib.Path.touch, (witness,)
+
+    torch.save({"model": tensors(tiny_state()), "args": Bomb()}, path)
+    self.assert_refused(path, r"running code that it holds \(\w+.*refused")
+    self.assertFalse(witness.exists())
+
+  @needs_torch
+  def test_file_without_tensors(self):
+    path = self.folder / "a.pt"
+    torch.save({"epoch": 3}, path)
+    self.assert_refused(path, "holds no state dict")
+
+
+class CommandTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def test_import_then_export_gives_the_file_back(self):
+    source = self.folder / "source.safetensors"
+    source.write_bytes(safetensors.numpy.save(robustness_state()))
+    flags = (f"--arch={ARCH}", f"--width={WIDTH}")
+    status, out, err = run(
+      import_checkpoint.main,
+      *flags,
+      f"--checkpoint={source}",
+      f"--out={self.folder / 'imported'}",
+    )
+    self.assertEqual((status, err), (0, ""))
+    self.assertIn("parameters, sha256 ", out)
+
+    cfg, variables = tiny()
+    like = jax.eval_shape(lambda: variables)
+    found, metadata = checkpoint.load_variables(self.folder / "imported", like)
+    trees_equal(found, variables)
+    self.assertEqual(models.ModelConfig(**metadata["model"]), cfg)
+    self.assertIn(metadata["source_sha256"], out)
+
+    target = self.folder / "target.safetensors"
+    status, out, err = run(
+      export_checkpoint.main,
+      f"--checkpoint={self.folder / 'imported'}",
+      f"--out={target}",
+    )
+    self.assertEqual((status, err), (0, ""))
+    exported = safetensors.numpy.load_file(target)
+    trees_equal(exported, tiny_state())
+    with safetensors.safe_open(target, "numpy") as file:
+      described = json.loads(file.metadata()["model"])
+    self.assertEqual(models.ModelConfig(**described), cfg)
+
+  def test_errors_are_one_line_and_leave_nothing(self):
+    source = self.folder / "source.safetensors"
+    source.write_bytes(safetensors.numpy.save(robustness_state()))
+    out = self.folder / "out"
+    cases = (
+      ((f"--checkpoint={source}", "--arch=resnet50"), "not a resnet50: conv1"),
+      ((f"--checkpoint={source}", "--arch=resnet51"), "invalid choice"),
+      (("--checkpoint=none.pt", "--arch=resnet50"), "none.pt does not exist"),
+      (
+        (f"--checkpoint={source}", f"--arch={ARCH}", "--width=-1"),
+        "model.width",
+      ),
+    )
+    for args, message in cases:
+      status, stdout, err = run(import_checkpoint.main, *args, f"--out={out}")
+      self.assertEqual((status, stdout), (1, ""))
+      self.assertEqual(err.count("\n"), 1, err)
+      self.assertRegex(err, f"^error: .*{message}")
+      self.assertFalse(out.exists())
+
+  def test_full_folder_is_not_overwritten(self):
+    status, _, err = run(
+      import_checkpoint.main,
+      f"--arch={ARCH}",
+      "--checkpoint=x.pt",
+      f"--out={pathlib.Path(__file__).parent}",
+    )
+    self.assertEqual(status, 1)
+    self.assertRegex(err, "is not empty; choose another")
+
+  def test_export_errors(self):
+    cfg, variables = tiny()
+    unnamed = self.folder / "unnamed"
+    checkpoint.save_variables(unnamed, variables, {})
+    for args, message in (
+      (("--checkpoint=none", "--out=a.safetensors"), "no checkpoint at none"),
+      ((f"--checkpoint={unnamed}", "--out=a"), "not say its architecture"),
+      (("--checkpoint=none", "--which=first", "--out=a"), "invalid choice"),
+    ):
+      status, _, err = run(export_checkpoint.main, *args)
+      self.assertEqual(status, 1)
+      self.assertRegex(err, f"^error: .*{message}[^\n]*\n$")
+    with self.assertRaisesRegex(ValueError, "must end in .safetensors"):
+      export_checkpoint.write(self.folder / "a.pt", cfg, variables)
+
+  @needs_torch
+  def test_pytorch_loads_the_export_and_agrees(self):
+    import safetensors.torch
+    from torch_nets import networks
+
+    cfg, variables = tiny()
+    path = self.folder / "a.safetensors"
+    export_checkpoint.write(path, cfg, variables)
+    network = networks.ResNet((1, 1, 1), width=WIDTH)
+    network.load_state_dict(safetensors.torch.load_file(path), strict=True)
+    network.eval()
+    x = np.random.default_rng(0).uniform(size=(3, 32, 32, 3))
+    x = x.astype(np.float32)
+    ours = jax.jit(models.make_model(cfg).apply)(variables, x).logits
+    normal = (x - np.float32(MEAN)) / np.float32(STD)
+    with torch.no_grad():
+      theirs = network(torch.from_numpy(normal.transpose(0, 3, 1, 2).copy()))
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,104 @@
+"""Scalars survive interruptions; image grids; the clock."""
+
+import json
+from unittest import mock
+
+import numpy as np
+import toys
+from absl.testing import absltest
+
+from robust_features.runtime import logs
+
+
+class LoggerTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = toys.folder(self) / "run"
+    self.path = self.folder / "metrics.jsonl"
+
+  def records(self):
+    return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+  def write(self, steps, first_step=0):
+    logger = logs.Logger(self.folder, first_step)
+    for step in steps:
+      logger.scalars(step, {"train/loss": 1 / step})
+    logger.close()
+
+  def test_scalars(self):
+    self.write([5, 10])
+    want = [{"step": 5, "train/loss": 0.2}, {"step": 10, "train/loss": 0.1}]
+    self.assertEqual(self.records(), want)
+    events = list((self.folder / "tensorboard").iterdir())
+    self.assertLen(events, 1)
+    self.assertGreater(events[0].stat().st_size, 100)
+
+  def test_a_resumed_run_reads_as_if_nothing_had_happened(self):
+    self.write([5, 10, 15])
+    self.write([15, 20], first_step=10)
+    self.assertEqual([r["step"] for r in self.records()], [5, 10, 15, 20])
+
+  def test_a_run_that_begins_anew_drops_everything(self):
+    self.write([5, 10])
+    self.write([5], first_step=0)
+    self.assertEqual([r["step"] for r in self.records()], [5])
+
+  def test_a_line_that_a_kill_cut_short_is_dropped(self):
+    self.write([5, 10])
+    with self.path.open("a") as file:
+      file.write('{"step": 15, "train/lo')
+    self.write([20], first_step=15)
+    self.assertEqual([r["step"] for r in self.records()], [5, 10, 20])
+
+  def test_images(self):
+    logger = logs.Logger(self.folder)
+    picture = np.random.default_rng(0).integers(256, size=(40, 40, 3))
+    logger.images(3, "grid", picture.astype(np.uint8))
+    logger.close()
+    (event,) = (self.folder / "tensorboard").iterdir()
+    self.assertIn(b"\x89PNG", event.read_bytes())
+
+  def test_only_the_first_process_writes(self):
+    with mock.patch("jax.process_index", return_value=1):
+      self.write([5])
+    self.assertFalse(self.folder.exists())
+
+
+class GridTest(absltest.TestCase):
+  def test_rows_under_each_other_with_a_frame(self):
+    top = np.zeros((3, 4, 5, 3), np.uint8)
+    bottom = np.full((3, 4, 5, 3), 0.5, np.float32)
+    found = logs.grid([top, bottom])
+    self.assertEqual(found.shape, (2 * 5, 3 * 6, 3))
+    self.assertEqual(found.dtype, np.uint8)
+    np.testing.assert_array_equal(found[0, :6, 0], [0, 0, 0, 0, 0, 255])
+    np.testing.assert_array_equal(
+      found[:, 0, 0], [0] * 4 + [255] + [128] * 4 + [255]
+    )
+
+  def test_grey_becomes_rgb_and_floats_are_clipped(self):
+    image = np.array([[-1.0, 2.0]], np.float32).reshape(1, 1, 2, 1)
+    found = logs.grid([image])
+    np.testing.assert_array_equal(found[0, 0], [0, 0, 0])
+    np.testing.assert_array_equal(found[0, 1], [255, 255, 255])
+
+
+class ClockTest(absltest.TestCase):
+  def test_seconds_add_up_over_sittings(self):
+    with mock.patch("time.monotonic", side_effect=[100.0, 103.5, 900.0, 901.0]):
+      first = logs.Stopwatch().seconds()
+      self.assertEqual(first, 3.5)
+      self.assertEqual(logs.Stopwatch(first).seconds(), 4.5)
+
+  def test_progress_goes_on_from_where_it_was(self):
+    with logs.progress(10, "name", initial=4) as bar:
+      bar.update(2)
+      self.assertEqual((bar.n, bar.total), (6, 10))
+
+  def test_describe(self):
+    found = logs.describe({"train/loss": 1.23456, "train/accuracy": 0.5})
+    self.assertEqual(found, "loss 1.235  accuracy 0.5")
+
+
+if __name__ == "__main__":
+  absltest.main()

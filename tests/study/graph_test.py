@@ -1,0 +1,325 @@
+"""A study of four stages: run once, skipped after, guarded against change."""
+
+import json
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+import numpy as np
+import toy_study
+import toys
+from absl.testing import absltest, parameterized
+
+from robust_features.data import dataset as ds
+from robust_features.runtime import checkpoint, preemption
+from robust_features.study import graph, stages
+
+STAGES = ("base", "d_rand", "on_d_rand", "eval_base", "eval_on_d_rand", "sweep")
+
+
+def no_work():
+  """Makes any stage that runs a failure."""
+  runs = {kind: mock.Mock(side_effect=AssertionError(kind))
+          for kind in stages.KINDS}  # fmt: skip
+  return mock.patch.dict(stages.KINDS, runs)
+
+
+class StudyTestCase(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+    cls.data = folder / "npz"
+    cls.data.mkdir()
+    toy_study.write_npz(cls.data)
+    cls.whole = folder / "whole"
+    cls.results = graph.run(toy_study.config(cls.data), cls.whole)
+
+  def copy(self):
+    """Returns a finished workdir to damage."""
+    workdir = toys.folder(self) / "run"
+    shutil.copytree(self.whole, workdir)
+    return workdir
+
+  def assert_refused(self, workdir, pattern, error=ValueError, **overrides):
+    """One line, and nothing in the workdir is touched."""
+
+    def listing():
+      return {p: p.stat().st_mtime_ns for p in workdir.rglob("result.json")}
+
+    before = listing()
+    with self.assertRaisesRegex(error, pattern) as caught:
+      graph.run(toy_study.config(self.data, **overrides), workdir)
+    self.assertNotIn("\n", str(caught.exception))
+    self.assertEqual(listing(), before)
+
+
+class ResultsTest(StudyTestCase):
+  def test_rows(self):
+    read = json.loads((self.whole / "results.json").read_text())
+    self.assertEqual(read, self.results)
+    self.assertEqual([r["name"] for r in read["rows"]],
+                     ["eval_base", "eval_on_d_rand"])  # fmt: skip
+    row = read["rows"][0]
+    self.assertEqual(row["paper"]["accuracy"], 0.9525)
+    self.assertIsNone(read["rows"][1]["paper"])
+    self.assertEqual((row["seed"], row["num_examples"]), (3, 30))
+    self.assertEqual(list(row["robust_accuracy"]), ["0.25", "0.5"])
+    self.assertEqual(row["attack"]["num_steps"], 3)
+    self.assertGreater(row["seconds"], 0)
+    self.assertGreater(row["accuracy"], 0.5)
+
+  def test_other_stages(self):
+    self.assertEqual(set(self.results["models"]), {"base", "on_d_rand"})
+    self.assertEqual(self.results["models"]["on_d_rand"]["num_examples"], 32)
+    self.assertEqual(self.results["data_sets"]["d_rand"]["num_examples"], 32)
+    sweep = self.results["step_sweeps"]["sweep"]
+    self.assertEqual([r["num_steps"] for r in sweep["rows"]], [0, 2])
+    accuracy = self.results["rows"][0]["accuracy"]
+    self.assertEqual(sweep["rows"][0]["robust_accuracy"], accuracy)
+
+  def test_provenance(self):
+    self.assertIn("jax", self.results["versions"])
+    self.assertRegex(self.results["commit"], "^([0-9a-f]{40}|unknown)")
+    manifest = json.loads(
+      (self.whole / "d_rand" / "data" / "manifest.json").read_text()
+    )
+    digest = self.results["models"]["base"]["digest"]
+    self.assertEqual(manifest["origin"]["source_digest"], digest)
+    self.assertEqual(manifest["origin"]["config"]["seed"], 3)
+    self.assertIn("eval_base", (self.whole / "config.txt").read_text())
+
+  def test_every_stage_records_what_it_depends_on(self):
+    found = json.loads((self.whole / "eval_on_d_rand/config.json").read_text())
+    for field in (
+      "seed", "stages.eval_on_d_rand.evaluate.num_steps",
+      "stages.on_d_rand.train.learning_rate", "stages.base.train.learning_rate",
+      "stages.d_rand.construct.attack.eps", "models.main.width",
+      "data.D.num_validation",
+    ):  # fmt: skip
+      self.assertIn(field, found)
+    self.assertNotIn("stages.eval_base.evaluate.num_steps", found)
+    self.assertNotIn("stages.eval_on_d_rand.title", found)
+
+  def test_label_shift(self):
+    """The accuracy on y + 1 is that of predictions of y + 1."""
+    made = graph.Study(toy_study.config(self.data), self.whole)
+    model, variables, data = stages.subject(made, "eval_on_d_rand")
+    plain = made.dataset("D", "test")
+    np.testing.assert_array_equal(data.labels, (plain.labels + 1) % 3)
+    logits = model.apply(variables, np.float32(plain.images) / 255).logits
+    hits = (np.asarray(logits).argmax(1) == (plain.labels + 1) % 3).mean()
+    self.assertAlmostEqual(self.results["rows"][1]["accuracy"], hits)
+
+  def test_a_stage_does_not_depend_on_its_neighbours(self):
+    alone = toy_study.config(self.data, table=("eval_base",))
+    for name in STAGES:
+      if name not in ("base", "eval_base"):
+        del alone.stages[name]
+    found = graph.run(alone, toys.folder(self) / "run")
+    self.assertEqual(found["models"]["base"]["digest"],
+                     self.results["models"]["base"]["digest"])  # fmt: skip
+    drop = ("seconds", "train_seconds")
+    rows = [{k: v for k, v in r["rows"][0].items() if k not in drop}
+            for r in (found, self.results)]  # fmt: skip
+    self.assertEqual(*rows)
+
+
+class RerunTest(StudyTestCase):
+  def test_finished_stages_are_skipped(self):
+    workdir = self.copy()
+    paths = [workdir / name / "result.json" for name in STAGES]
+    before = [path.stat().st_mtime_ns for path in paths]
+    with no_work():
+      again = graph.run(toy_study.config(self.data), workdir)
+    self.assertEqual([path.stat().st_mtime_ns for path in paths], before)
+    self.assertEqual(again, self.results)
+
+  def test_an_unfinished_stage_alone_is_run(self):
+    workdir = self.copy()
+    (workdir / "eval_base" / "result.json").unlink()
+    runs = mock.Mock(wraps=stages.KINDS["evaluate"])
+    with no_work(), mock.patch.dict(stages.KINDS, {"evaluate": runs}):
+      again = graph.run(toy_study.config(self.data), workdir)
+    self.assertEqual(runs.call_count, 1)
+    self.assertEqual(again["rows"][0]["robust_accuracy"],
+                     self.results["rows"][0]["robust_accuracy"])  # fmt: skip
+
+  def test_interrupted_everywhere_equals_straight(self):
+    """A request to stop at every look at it, until the study is through."""
+    workdir, stops, budget = toys.folder(self) / "run", 0, [1]
+    check = preemption.check
+
+    def stop_when_spent():
+      budget[0] -= 1
+      if budget[0] < 0:
+        raise preemption.Stopped("SIGTERM")
+      check()
+
+    with mock.patch.object(preemption, "check", stop_when_spent):
+      while True:
+        budget[0] = 1 + stops  # An evaluation is done in one sitting.
+        try:
+          found = graph.run(toy_study.config(self.data), workdir)
+          break
+        except preemption.Stopped:
+          stops += 1
+          self.assertLess(stops, 30)
+    self.assertGreater(stops, 2)
+    self.assertEqual(numbers(found), numbers(self.results))
+
+  def test_titles_are_not_results(self):
+    workdir = self.copy()
+    with no_work():
+      found = graph.run(
+        toy_study.config(self.data, stages__eval_base__title="new",
+               stages__eval_base__paper=""), workdir,
+      )  # fmt: skip
+    self.assertEqual(found["rows"][0]["title"], "new")
+
+  def test_cadences_are_not_results(self):
+    workdir, changed = (
+      self.copy(),
+      toy_study.config(self.data, run__chunk_steps=1),
+    )
+    with no_work():
+      found = graph.run(changed, workdir)
+    self.assertEqual(found, self.results)
+    self.assertIn("chunk_steps: 1", (workdir / "config.txt").read_text())
+    # Nor would they be, were the stage run again.
+    again = graph.Study(changed, toys.folder(self) / "run").require("base")
+    self.assertEqual(numbers(again), numbers(self.results["models"]["base"]))
+
+
+def numbers(results):
+  """Returns everything but the times."""
+  if isinstance(results, dict):
+    return {k: numbers(v) for k, v in results.items() if "seconds" not in k}
+  return [numbers(v) for v in results] if isinstance(results, list) else results
+
+
+class GuardTest(StudyTestCase):
+  @parameterized.parameters(
+    ({"stages__base__train__learning_rate": 0.2},
+     r"base was made under another config \(stages.base.train.learning_rate: "
+     r"0.1 there, 0.2 now\); choose another --workdir or delete"),
+    ({"stages__d_rand__construct__attack__eps": 0.4},
+     "d_rand was made under.*d_rand.construct.attack.eps: 0.5 there, 0.4"),
+    ({"stages__eval_on_d_rand__evaluate__eps": (0.5,)},
+     r"eval_on_d_rand was.*evaluate.eps: \[0.25, 0.5\] there, \[0.5\] now"),
+    ({"stages__sweep__steps": (0, 3)},
+     r"sweep was made under.*stages.sweep.steps: \[0, 2\] there, \[0, 3\] now"),
+    ({"models__main__width": 5}, "base was.*models.main.width: 6 there, 5 now"),
+    ({"seed": 4}, "seed: 3 there, 4 now"),
+    ({"name": "other"}, "belongs to the study 'toy', not 'other'; choose"),
+  )  # fmt: skip
+  def test_another_config(self, overrides, pattern):
+    self.assert_refused(self.copy(), pattern, **overrides)
+
+  def test_many_fields_are_counted(self):
+    changes = {
+      f"stages__base__train__{field}": 0.05
+      for field in ("learning_rate", "momentum", "weight_decay", "drop_factor",
+                    "warmup_epochs", "eps_ramp_epochs")
+    }  # fmt: skip
+    self.assert_refused(self.copy(), r"and 1 more\); choose", **changes)
+
+  def test_other_images(self):
+    workdir = self.copy()
+    self.addCleanup(toy_study.write_npz, self.data)
+    toy_study.write_npz(self.data, seed=5)
+    self.assert_refused(
+      workdir, "data.D holds other images than when .* was begun; bring"
+    )
+
+  def test_a_damaged_result(self):
+    workdir = self.copy()
+    path = workdir / "base" / "result.json"
+    path.write_text(path.read_text()[:60])
+    self.assert_refused(workdir, "base/result.json is damaged .*; delete it")
+
+  def test_a_damaged_checkpoint(self):
+    workdir = self.copy()
+    (workdir / "eval_base" / "result.json").unlink()
+    for data in (workdir / "base" / "checkpoints").rglob("d/*"):
+      data.write_bytes(data.read_bytes()[:-20])
+    self.assert_refused(
+      workdir, "base/checkpoints/.* is damaged or of another model",
+      checkpoint.CheckpointError,
+    )  # fmt: skip
+
+  def test_a_lost_checkpoint(self):
+    workdir = self.copy()
+    (workdir / "eval_base" / "result.json").unlink()
+    shutil.rmtree(workdir / "base" / "checkpoints")
+    self.assert_refused(workdir, "no checkpoint at .*base/checkpoints")
+
+  def test_a_foreign_checkpoint(self):
+    workdir = self.copy()
+    (workdir / "eval_base" / "result.json").unlink()
+    shutil.rmtree(workdir / "base" / "checkpoints")
+    shutil.copytree(workdir / "on_d_rand" / "checkpoints",
+                    workdir / "base" / "checkpoints")  # fmt: skip
+    self.assert_refused(
+      workdir, "is not the checkpoint that this study trained"
+    )
+
+  def test_a_damaged_data_set(self):
+    workdir = self.copy()
+    (workdir / "on_d_rand" / "result.json").unlink()
+    path = workdir / "d_rand" / "data" / "00001-images.npy"
+    path.write_bytes(path.read_bytes()[:-5])
+    self.assert_refused(
+      workdir, "00001-images.npy does not match", ds.DataError
+    )
+
+
+class ValidationTest(StudyTestCase):
+  """All of it is found before the first stage runs."""
+
+  @parameterized.parameters(
+    ({"stages__d_rand__source": "bases"}, "'bases'.*d_rand|d_rand.*'bases'"),
+    ({"stages__on_d_rand__data": "d_det"}, "d_det"),
+    ({"stages__eval_base__model": "d_rand"}, "stages.eval_base.model must be"),
+    ({"stages__base__kind": "trian"}, "stages.base.kind must be one.*'trian'"),
+    ({"stages__base__data": "d_rand"}, "needs itself"),
+    ({"stages__base__architecture": "big"}, "stages.base.architecture must be"),
+    ({"stages__base__validation": "E"}, "stages.base.validation must be"),
+    ({"stages__eval_base__split": "tset"}, "stages.eval_base.split must be"),
+    ({"stages__eval_base__which": "frist"}, "stages.eval_base.which must be"),
+    ({"stages__eval_base__paper": "sandard"}, "stages.eval_base.paper must be"),
+    ({"table": ("eval_base", "base")}, "table names 'base', which is no eval"),
+    ({"table": ("nothing",)}, "table names 'nothing'"),
+    ({"stages__sweep__evaluate__norm": "3"}, "sweep.evaluate.norm must be"),
+    ({"stages__eval_on_d_rand__evaluate__num_steps": -1},
+     "stages.eval_on_d_rand.evaluate.num_steps must be an integer >= 0"),
+    ({"stages__on_d_rand__train__schedule": "poly"},
+     "stages.on_d_rand.train.schedule must be one of"),
+    ({"stages__on_d_rand__train__adversary__norm": "l3"},
+     "stages.on_d_rand.train.adversary.norm must be one of"),
+    ({"stages__d_rand__construct__kind": "random"},
+     "stages.d_rand.construct.kind must be one of"),
+    ({"data__D__num_train": -1}, "data.D.num_train must be an integer >= 0"),
+    ({"data__D__source": "cloud"}, "data.D.source must be one of"),
+    ({"run__chunk_steps": 0}, "run.chunk_steps must be at least 1"),
+    ({"models__main__name": "cnn99"}, "models.main.*name must be one of"),
+    ({"stages__on_d_rand__train__adversary__eps": 80.0},
+     r"stages.on_d_rand.train.adversary.eps is 80, larger.*write 80/255\?"),
+    ({"stages__eval_on_d_rand__evaluate__eps": (0.5, 80.0)},
+     r"stages.eval_on_d_rand.evaluate.eps is 80, larger than the l2 diameter"),
+    ({"stages__d_rand__construct__attack__eps": 80.0},
+     r"stages.d_rand.construct.attack.eps is 80, larger"),
+  )  # fmt: skip
+  def test_refuses(self, overrides, pattern):
+    workdir = toys.folder(self) / "new"
+    with no_work():
+      self.assert_refused(workdir, pattern, **overrides)
+
+  def test_data_that_is_not_there(self):
+    with self.assertRaisesRegex(ds.DataError, "holds neither toy.npz"):
+      graph.run(toy_study.config(toys.folder(self)), toys.folder(self) / "new")
+
+
+if __name__ == "__main__":
+  absltest.main()

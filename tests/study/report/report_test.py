@@ -1,0 +1,206 @@
+"""The table and what a reader must be told beside it."""
+
+import json
+
+import numpy as np
+import toys
+from absl.testing import absltest
+from PIL import Image
+
+from robust_features.study import paper, report
+
+
+def autoattack():
+  row = {
+    "eps": 8 / 255, "max_perturbation": 0.03125,
+    "queries": {"square": 12345, "apgd-ce": 678},
+    "accuracy": {"clean": 0.9, "apgd-ce": 0.5, "square": 0.475},
+    "second_pass_accuracy": 0.475, "seconds": {"apgd-ce": 2.0, "square": 3.0},
+    "warnings": ["square lowered it"],
+  }  # fmt: skip
+  return {"model": "base", "norm": "linf", "budget": {"num_steps": 100},
+          "attacks": ["apgd-ce", "square"], "num_examples": 40, "seed": 4,
+          "rows": [row]}  # fmt: skip
+
+
+def transfer():
+  row = {
+    "architecture": "cnn4", "learner_accuracy": 0.4, "untargeted": 0.75,
+    "targeted": 0.25, "accuracy": 0.8, "untargeted_of_all": 0.7,
+    "targeted_of_all": 0.3,
+  }  # fmt: skip
+  other = row | {"architecture": "mlp", "learner_accuracy": 0.2}
+  return {
+    "source": "standard", "source_architecture": "cnn",
+    "source_rates": {"untargeted": 1.0, "targeted": 0.875},
+    "attack": {"norm": "l2", "eps": 0.5}, "target": "next",
+    "zero_gradient_fraction": 0.125, "num_examples": 500,
+    "rows": [row, other], "paper": list(paper.TRANSFER["transfer"]),
+    "rank_correlation": {"untargeted": 0.5, "targeted": None},
+  }  # fmt: skip
+
+
+def results():
+  attack = {
+    "name": "pgd", "norm": "l2", "num_steps": 100, "step_size": "2.5 eps/100",
+    "zero_gradient_fraction": 0.01,
+  }  # fmt: skip
+  printed = {"source": "Table 7", "accuracy": 0.9525,
+             "robust_accuracy": {"0.25": 0.0449}}  # fmt: skip
+  rows = [
+    {"name": "a", "title": "standard", "accuracy": 0.9, "paper": printed,
+     "robust_accuracy": {"0.25": 0.05, "0.5": 0.0}, "attack": attack,
+     "num_examples": 1000, "seed": 4, "seconds": 1.0},
+    {"name": "b", "title": "robust model", "accuracy": 0.8512, "paper": None,
+     "robust_accuracy": {"1.0": 0.3, "0.25": 0.75}, "num_examples": 1000,
+     "attack": attack | {"zero_gradient_fraction": 0.2}, "seed": 4,
+     "seconds": 1.0},
+  ]  # fmt: skip
+  history = [
+    {"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.5,
+     "validation_accuracy": 0.4},
+    {"epoch": 2, "train_loss": 1.0, "train_accuracy": 0.75,
+     "validation_accuracy": 0.625},
+  ]  # fmt: skip
+  mean = {"moved_from_original": 1.2345, "success": 0.5,
+          "success_before_rounding": 0.625}  # fmt: skip
+  return {
+    "study": "toy", "seed": 4, "rows": rows, "commit": "abc",
+    "devices": "2 x cpu", "versions": {"jax": "1.2.3"}, "cores": 4,
+    "xla_flags": "--a=1",
+    "models": {"base": {"history": history, "num_params": 12345,
+                        "seconds": 61.0}},
+    "imported": {"theirs": {"model": {"name": "resnet50"}, "num_params": 67890,
+      "origin": {"source": "a.pt", "source_sha256": "f00d"}}},
+    "data_sets": {"d_rand": {"num_examples": 32, "mean": mean, "seconds": 2.0}},
+    "step_sweeps": {"sweep": {"norm": "l2", "eps": 0.5, "rows": [
+      {"num_steps": 0, "robust_accuracy": 0.9, "step_ratio": 1.0},
+      {"num_steps": 100, "robust_accuracy": 0.1, "step_ratio": 2.5}]}},
+    "carlini_wagner": {"nearest": {"robust_accuracy": {"0.25": 0.0625},
+      "median_distance": 0.123, "attack": "1000 steps"}},
+    "autoattack": {"strong": autoattack()},
+    "transfer": {"figure_3": transfer()},
+  }  # fmt: skip
+
+
+TABLE = """\
+| model        | accuracy | eps=0.25 | eps=0.5 | eps=1.0 | paper | paper eps=0.25 | paper eps=0.5 | paper eps=1.0 |
+| ------------ | -------: | -------: | ------: | ------: | ----: | -------------: | ------------: | ------------: |
+| standard     |    90.00 |     5.00 |    0.00 |       - | 95.25 |           4.49 |             - |             - |
+| robust model |    85.12 |    75.00 |       - |   30.00 |     - |              - |             - |             - |"""  # noqa: E501
+
+
+class TableTest(absltest.TestCase):
+  def test_golden(self):
+    self.assertEqual(report.table(results()), TABLE)
+
+  def test_cues_and_no_paper(self):
+    found = results()
+    for row in found["rows"]:
+      row["paper"] = None
+    found["rows"][0]["cues"] = {"shape": 0.125, "texture": 0.5}
+    lines = report.table(found).splitlines()
+    self.assertNotIn("paper", lines[0])
+    self.assertEndsWith(lines[0], "| follows shape | follows texture |")
+    self.assertEndsWith(lines[2], "|         12.50 |           50.00 |")
+    self.assertEndsWith(lines[3], "|             - |               - |")
+
+  def test_radii_are_sorted_as_numbers(self):
+    found = results()
+    found["rows"][0]["robust_accuracy"]["10.0"] = 0.0
+    header = report.table(found).splitlines()[0]
+    self.assertLess(header.index("eps=1.0"), header.index("eps=10.0"))
+
+
+class NotesTest(absltest.TestCase):
+  def test_the_attack_stands_beside_the_numbers(self):
+    first, last = report.notes(results())  # One attack, once.
+    for text in ("name pgd", "norm l2", "num_steps 100", "2.5 eps/100",
+                 "zero gradient: at most 20.00%"):  # fmt: skip
+      self.assertIn(text, first)
+    self.assertEqual(last, "percent correct of 1000 test images; seed 4")
+
+  def test_every_other_attack_gets_its_line(self):
+    found = results()
+    found["rows"][0]["attack"] = found["rows"][0]["attack"] | {"num_steps": 7}
+    self.assertLen(report.notes(found), 3)
+
+
+class MarkdownTest(absltest.TestCase):
+  def test_everything_is_in_it(self):
+    text = report.markdown(results())
+    for part in (
+      "# toy", TABLE, "d_rand", "1.234", "62.50", "12,345", "75.00", "sweep",
+      "nearest", "eps=0.25: 6.25%", "0.123", "1000 steps",
+      "l2, eps=0.5", "10.00", "commit `abc`", "2 x cpu, 4 cores", "jax 1.2.3",
+      "XLA_FLAGS: --a=1",
+      "resnet50", "67,890", "a.pt", "f00d",
+    ):  # fmt: skip
+      self.assertIn(part, text)
+
+
+AUTOATTACK = """\
+| eps     | clean | apgd-ce | square | second pass | largest move | seconds |
+| ------- | ----: | ------: | -----: | ----------: | -----------: | ------: |
+| 0.03137 | 90.00 |   50.00 |  47.50 |       47.50 |      0.03125 |       5 |"""
+TRANSFER = """\
+| architecture             | trained on D_det | untargeted | targeted | trained on D | of all: untargeted | targeted |
+| ------------------------ | ---------------: | ---------: | -------: | -----------: | -----------------: | -------: |
+| cnn4                     |            40.00 |      75.00 |    25.00 |        80.00 |              70.00 |    30.00 |
+| mlp                      |            20.00 |      75.00 |    25.00 |        80.00 |              70.00 |    30.00 |
+| the paper's VGG-16       |            27.94 |      65.67 |     9.15 |            - |                  - |        - |"""  # noqa: E501
+
+
+class MeasurementsTest(absltest.TestCase):
+  def test_autoattack(self):
+    found = dict(report.measurements(results()))
+    lines = found["strong: AutoAttack on base, linf"]
+    self.assertEqual(lines[0], AUTOATTACK)
+    text = "\n".join(lines[1:])
+    for part in ("40 test images", "seed 4", "num_steps 100",
+                 "apgd-ce 678, square 12,345",
+                 "eps=0.03137: warning: square lowered it"):  # fmt: skip
+      self.assertIn(part, text)
+
+  def test_transfer(self):
+    found = dict(report.measurements(results()))
+    lines = found["figure_3: examples of standard (cnn)"]
+    self.assertStartsWith(lines[0], TRANSFER)
+    self.assertLen(lines[0].splitlines(), 9)
+    text = "\n".join(lines[1:])
+    for part in ("over 2 architectures: untargeted 0.50, targeted -",
+                 "itself: untargeted 100.00, targeted 87.50", "500 test images",
+                 "next class", "norm l2, eps 0.5", "12.50%"):  # fmt: skip
+      self.assertIn(part, text)
+
+  def test_a_study_without_a_table(self):
+    workdir, found = toys.folder(self), results() | {"rows": []}
+    found |= {"models": {}, "imported": {}, "data_sets": {}}
+    report.write(found, workdir, None)
+    text = (workdir / "results.md").read_text()
+    self.assertNotIn("| model", text)
+    self.assertIn(AUTOATTACK, text)
+    drawn = {path.stem for path in (workdir / "figures").glob("*.png")}
+    self.assertEqual(drawn, {"sweep", "figure_3"})
+
+
+class WriteTest(absltest.TestCase):
+  def test_files(self):
+    workdir = toys.folder(self)
+    grid = workdir / "d_rand" / "data" / "grid.png"
+    grid.parent.mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 40, 3), np.uint8)).save(grid)
+    report.write(results(), workdir, None)
+    read = json.loads((workdir / "results.json").read_text())
+    self.assertEqual(read, results())
+    self.assertIn(TABLE, (workdir / "results.md").read_text())
+    for name in ("accuracies", "curves", "sweep", "figure_3", "data_sets"):
+      with Image.open(workdir / "figures" / f"{name}.png") as image:
+        self.assertGreater(min(image.size), 100)
+        self.assertGreater(len(set(image.convert("L").tobytes())), 2)
+      pdf = (workdir / "figures" / f"{name}.pdf").read_bytes()
+      self.assertStartsWith(pdf[:5].decode(), "%PDF-")
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,86 @@
+"""Sections of a config become dataclasses, or an error names the field."""
+
+import dataclasses
+import math
+
+import ml_collections
+from absl.testing import absltest, parameterized
+
+from robust_features.study import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+  size: int
+  rate: float
+
+  def __post_init__(self):
+    if self.size < 1:
+      raise ValueError(f"size must be at least 1, got {self.size!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+  name: str
+  on: bool
+  eps: tuple[float, ...]
+  inner: Inner
+
+
+def section(**changes):
+  inner = {"size": 3, "rate": 0.5}
+  return {"name": "a", "on": True, "eps": (0.1, 0.2), "inner": inner} | changes
+
+
+class BuildTest(parameterized.TestCase):
+  @parameterized.parameters(dict, ml_collections.ConfigDict)
+  def test_nested(self, kind):
+    found = settings.build(Outer, kind(section()), "top")
+    self.assertEqual(found, Outer("a", True, (0.1, 0.2), Inner(3, 0.5)))
+    self.assertIsInstance(found.eps, tuple)
+    hash(found)  # It is a static argument of compiled functions.
+
+  def test_whole_numbers_pass_as_floats(self):
+    found = settings.build(Inner, {"size": 1, "rate": 2}, "top")
+    self.assertIs(type(found.rate), float)
+
+  @parameterized.parameters(
+    ({"names": "b"}, r"top\.names is not a field; choose from eps, inner"),
+    ({"name": 3}, r"top\.name must be str, got 3"),
+    ({"on": 1}, r"top\.on must be bool, got 1"),
+    ({"on": "False"}, r"top\.on must be bool, got 'False'"),
+    ({"eps": 0.5}, r"top\.eps must be a tuple, got 0.5"),
+    ({"inner": {"size": 3}}, r"top\.inner\.rate is missing"),
+    ({"inner": {"size": 0, "rate": 1.0}}, r"top\.inner\.size must be at least"),
+    ({"inner": {"size": True, "rate": 1.0}}, r"top\.inner\.size must be int"),
+    ({"inner": {"size": 2.0, "rate": 1.0}}, r"top\.inner\.size must be int"),
+    ({"inner": {"size": "2", "rate": 1.0}}, r"top\.inner\.size.*got '2'"),
+    ({"inner": {"size": 2, "rate": "1"}}, r"top\.inner\.rate must be float"),
+    ({"inner": {"size": 2, "rate": True}}, r"top\.inner\.rate must be float"),
+    ({"inner": {"size": 2, "rate": None}}, r"top\.inner\.rate must be float"),
+  )
+  def test_refuses(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message) as caught:
+      settings.build(Outer, section(**changes), "top")
+    self.assertNotIn("\n", str(caught.exception))
+
+  def test_a_missing_field_is_named(self):
+    fields = section()
+    del fields["eps"]
+    with self.assertRaisesRegex(ValueError, r"top\.eps is missing"):
+      settings.build(Outer, fields, "top")
+
+
+class FlattenTest(absltest.TestCase):
+  def test_paths_and_tuples(self):
+    config = ml_collections.ConfigDict(section(eps=(1, math.inf)))
+    want = {
+      "s.name": "a", "s.on": True, "s.eps": [1, math.inf],
+      "s.inner.size": 3, "s.inner.rate": 0.5,
+    }  # fmt: skip
+    self.assertEqual(settings.flatten(config, "s"), want)
+    self.assertIn("inner.size", settings.flatten(config))
+
+
+if __name__ == "__main__":
+  absltest.main()
