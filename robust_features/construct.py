@@ -28,11 +28,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import attacks, evaluate
+from robust_features import attacks, models
 from robust_features.attacks import losses
 from robust_features.data import constructed
 from robust_features.data import dataset as ds
-from robust_features.runtime import preemption, sharding
+from robust_features.runtime import batching, sharding
 from robust_features.runtime.logs import Stopwatch, grid, progress
 
 # Kind: (objective, label).
@@ -101,11 +101,11 @@ def representation_objective(model, variables, x, fake_relu: bool):
 
   Reference: arXiv:1905.02175, equation 6.
   """
-  wanted = evaluate.apply(model, variables, x).representation
+  wanted = models.apply(model, variables, x).representation
   scale = jnp.maximum(_row_norm(wanted), 1e-12)
 
   def objective(z):
-    found = evaluate.apply(model, variables, z, fake_relu=fake_relu)
+    found = models.apply(model, variables, z, fake_relu=fake_relu)
     return -_row_norm(found.representation - wanted) / scale
 
   return objective
@@ -118,7 +118,7 @@ def target_objective(model, variables, target):
   """
 
   def objective(z):
-    logits = evaluate.apply(model, variables, z).logits
+    logits = models.apply(model, variables, z).logits
     return -losses.cross_entropy(logits, target)
 
   return objective
@@ -191,8 +191,8 @@ def _construct_batch(
   if pixels == "uint8":
     stored = jnp.round(stored * 255.0).astype(jnp.uint8)
   shown = ds.to_float(stored)
-  before = evaluate.apply(model, variables, result.x_adv).logits.argmax(1)
-  after = evaluate.apply(model, variables, shown).logits.argmax(1)
+  before = models.apply(model, variables, result.x_adv).logits.argmax(1)
+  after = models.apply(model, variables, shown).logits.argmax(1)
   return {
     "images": stored,
     "labels": label,
@@ -242,13 +242,13 @@ def construct(
     preemption.Stopped: If the process was asked to stop.
   """
   if not math.isinf(cfg.attack.eps):
-    evaluate.check_radius(
+    attacks.check_radius(
       "attack.eps", cfg.attack.eps, cfg.attack.norm, dataset.image_shape
     )
   writer = constructed.Writer(directory, origin)
   bounds = range(0, dataset.num_examples, cfg.shard_size)
   on_device = sharding.replicate((dataset.images, dataset.labels, pool.images))
-  batch_size = evaluate.even_batch(cfg.batch_size, dataset.num_examples)
+  batch_size = batching.even_batch(cfg.batch_size, dataset.num_examples)
   run = functools.partial(
     _construct_batch, model, variables, *on_device, key=key, attack=cfg.attack,
     kind=cfg.kind, init=cfg.init, fake_relu=cfg.fake_relu, pixels=cfg.pixels,
@@ -281,13 +281,9 @@ def construct(
 
 def _shard(run, indices: np.ndarray, batch_size: int, bar):
   """Runs one shard's batches; returns (arrays, sums of statistics)."""
-  parts = []
-  for part, count in evaluate.batches(indices, batch_size):
-    preemption.check()
-    found = jax.device_get(run(indices=part))
-    parts.append(jax.tree.map(lambda leaf, n=count: leaf[:n], found))
-    bar.update(count)
-  whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+  whole = batching.map_batches(
+    lambda part: run(indices=part), indices, batch_size, bar=bar
+  )
   stats = {
     k: float(np.asarray(v, np.float64).sum())
     for k, v in whole.pop("stats").items()

@@ -15,11 +15,11 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from robust_features import attacks
+from robust_features import attacks, models
 from robust_features.attacks import losses
 from robust_features.attacks.pgd import ObjectiveFn
 from robust_features.data import dataset as ds
-from robust_features.runtime import preemption, sharding
+from robust_features.runtime import batching, sharding
 from robust_features.runtime.logs import progress
 from robust_features.runtime.parts import Parts
 
@@ -107,47 +107,10 @@ class Evaluation:
   seconds: float
 
 
-def check_radius(name: str, eps: float, norm: str, shape) -> None:
-  """Raises ValueError where a radius exceeds the box's diameter."""
-  largest = attacks.max_radius(norm, tuple(shape))
-  if eps > largest:
-    raise ValueError(
-      f"{name} is {eps:g}, larger than the {norm} diameter {largest:g} of the "
-      f"images' box [0, 1]; radii are in units of [0, 1]: write {eps:g}/255?"
-    )
-
-
 @functools.partial(jax.jit, static_argnames=("model", "bn_mode"))
 def _logits(model, variables, images, indices, bn_mode):
   x = ds.to_float(sharding.split_batch(images[indices]))
-  return apply(model, variables, x, bn_mode).logits
-
-
-def apply(
-  model: nn.Module, variables, x, bn_mode: str = "running", **kwargs
-) -> Any:
-  """Returns the model's `Outputs` and never changes its statistics."""
-  if bn_mode == "running":
-    return model.apply(variables, x, bn_mode=bn_mode, **kwargs)
-  outputs, _ = model.apply(
-    variables, x, bn_mode=bn_mode, mutable=["batch_stats"], **kwargs
-  )
-  return outputs
-
-
-def batches(indices: np.ndarray, batch_size: int):
-  """Yields (indices `[batch_size]`, how many are real); the last is padded."""
-  for start in range(0, len(indices), batch_size):
-    part = indices[start : start + batch_size]
-    count = len(part)
-    yield np.pad(part, (0, batch_size - count), mode="edge"), count
-
-
-def even_batch(batch_size: int, num_examples: int) -> int:
-  """Returns a batch size that the devices divide, no larger than needed."""
-  devices = jax.device_count()
-  size = min(batch_size, num_examples)
-  return -(-size // devices) * devices
+  return models.apply(model, variables, x, bn_mode).logits
 
 
 def predict(
@@ -158,13 +121,14 @@ def predict(
   Raises:
     ValueError: If the model's outputs are not finite.
   """
-  batch_size = even_batch(batch_size, len(images))
+  batch_size = batching.even_batch(batch_size, len(images))
   images = sharding.replicate(images)
-  found = [
-    (_logits(model, variables, images, part, "running"), count)
-    for part, count in batches(np.arange(len(images)), batch_size)
-  ]
-  logits = np.concatenate([np.asarray(part)[:count] for part, count in found])
+  logits = batching.map_batches(
+    lambda part: _logits(model, variables, images, part, "running"),
+    np.arange(len(images)),
+    batch_size,
+    interruptible=False,
+  )
   if not np.isfinite(logits).all():
     raise ValueError("the model's outputs are not finite; train it again")
   return logits
@@ -199,12 +163,12 @@ def _attack(
   x = ds.to_float(sharding.split_batch(images[indices]))
   y = labels[indices]
   objective = classification_objective(
-    lambda x: apply(model, variables, x, bn_mode).logits, y, loss
+    lambda x: models.apply(model, variables, x, bn_mode).logits, y, loss
   )
   keys = attacks.example_keys(key, indices)
   result = attacks.maximize(objective, x, keys, cfg)
   # Judged as the model is used, whatever the mode of the attack.
-  logits = apply(model, variables, result.x_adv).logits
+  logits = models.apply(model, variables, result.x_adv).logits
   return logits.argmax(1) != y, result.zero_gradients
 
 
@@ -212,17 +176,12 @@ def _survivors(
   attack, indices: np.ndarray, batch_size: int, bar, interruptible: bool
 ):
   """Runs an attack on some examples; returns who is left, zero gradients."""
-  broken, zeros = [], []
-  for part, count in batches(indices, batch_size):
-    if interruptible:
-      preemption.check()
-    found, zero = attack(part)
-    broken.append(np.asarray(found)[:count])
-    zeros.append(np.asarray(zero)[:count])
-    bar.update(count)
-  if not broken:
+  if not len(indices):
     return indices, np.zeros(0, np.int32)
-  return indices[~np.concatenate(broken)], np.concatenate(zeros)
+  broken, zeros = batching.map_batches(
+    attack, indices, batch_size, bar=bar, interruptible=interruptible
+  )
+  return indices[~broken], zeros
 
 
 def evaluate(
@@ -254,12 +213,12 @@ def evaluate(
   """
   start = time.monotonic()
   for eps in cfg.eps:
-    check_radius("eps", eps, cfg.norm, dataset.images.shape[1:])
+    attacks.check_radius("eps", eps, cfg.norm, dataset.images.shape[1:])
   logits = predict(model, variables, dataset.images, cfg.batch_size)
   alive = np.flatnonzero(logits.argmax(1) == dataset.labels)
   clean = len(alive) / len(dataset.labels)
   images, labels = sharding.replicate((dataset.images, dataset.labels))
-  batch_size = even_batch(cfg.batch_size, len(dataset.labels))
+  batch_size = batching.even_batch(cfg.batch_size, len(dataset.labels))
   robust, by_class, attacked, stuck = {}, {}, 0, 0
   run = (parts or Parts()).run
   with progress(len(alive) * len(cfg.eps), name, unit="image") as bar:

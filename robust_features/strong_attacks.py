@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from robust_features import attacks, evaluate
+from robust_features import attacks, models
 from robust_features.attacks import autoattack, carlini_wagner
 from robust_features.data import dataset as ds
-from robust_features.runtime import preemption, sharding
+from robust_features.runtime import batching, preemption, sharding
 from robust_features.runtime.logs import progress
 from robust_features.runtime.parts import Parts
 
@@ -109,7 +109,7 @@ def _logits_fn(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
 
   Compiled attacks are found again by it.
   """
-  return lambda variables, x: evaluate.apply(model, variables, x).logits
+  return lambda variables, x: models.apply(model, variables, x).logits
 
 
 def _row(found: autoattack.AutoAttackResult) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _nearest(model, variables, images, labels, indices, cfg):
   x = ds.to_float(sharding.split_batch(images[indices]))
 
   def logits_fn(z):
-    return evaluate.apply(model, variables, z).logits
+    return models.apply(model, variables, z).logits
 
   y = labels[indices]
   return carlini_wagner.minimize_distance(logits_fn, x, y, cfg).distance
@@ -146,18 +146,15 @@ def nearest_errors(
   Reference: arXiv:1608.04644, section VI.A.
   """
   images, labels = sharding.replicate((dataset.images, dataset.labels))
-  batch_size = evaluate.even_batch(batch_size, dataset.num_examples)
-  found, run = [], (parts or Parts()).run
-
-  def attack(part):
-    return [_nearest(model, variables, images, labels, part, cfg)]
-
+  batch_size = batching.even_batch(batch_size, dataset.num_examples)
+  attack = functools.partial(
+    _nearest, model, variables, images, labels, cfg=cfg
+  )
+  run = functools.partial(
+    (parts or Parts()).run, "distance", function=lambda part: [attack(part)]
+  )
   with progress(dataset.num_examples, "CW-l2", unit="image") as bar:
-    for part, count in evaluate.batches(
-      np.arange(dataset.num_examples), batch_size
-    ):
-      preemption.check()
-      (distance,) = run("distance", part, attack)
-      found.append(distance[:count])
-      bar.update(count)
-  return np.concatenate(found)
+    (distances,) = batching.map_batches(
+      run, np.arange(dataset.num_examples), batch_size, bar=bar
+    )
+  return distances

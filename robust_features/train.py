@@ -215,7 +215,7 @@ def _check_fit(cfg: TrainConfig, train_set: ds.Dataset) -> None:
       f"batch_size is {cfg.batch_size}, more than the "
       f"{train_set.num_examples} training images"
     )
-  evaluate.check_radius(
+  attacks.check_radius(
     "adversary.eps",
     cfg.adversary.eps,
     cfg.adversary.norm,

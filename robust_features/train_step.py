@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from robust_features import attacks, evaluate
+from robust_features import attacks, models
 from robust_features.attacks import losses
 from robust_features.data import augment
-from robust_features.models import init_variables
 
 SCHEDULES = ("constant", "step", "cosine", "linear")
 
@@ -158,7 +157,7 @@ def init_state(
   # Weak types would make the second and third chunk compile anew.
   variables = jax.tree.map(
     lambda leaf: jnp.asarray(leaf, leaf.dtype),
-    init_variables(model, key, image_shape),
+    models.init_variables(model, key, image_shape),
   )
   opt_state = make_optimizer(cfg, steps_per_epoch).init(variables["params"])
   return TrainState(
@@ -219,7 +218,7 @@ def train_step(
   if adversary is not None:
 
     def objective(z):
-      outputs = evaluate.apply(model, state.variables, z, attack_bn_mode)
+      outputs = models.apply(model, state.variables, z, attack_bn_mode)
       return losses.cross_entropy(outputs.logits, y)
 
     x = attacks.maximize(objective, x, keys, adversary).x_adv

@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import attacks, evaluate
+from robust_features import attacks, evaluate, models
 from robust_features.attacks import losses
 from robust_features.data import dataset as ds
-from robust_features.runtime import preemption, sharding
+from robust_features.runtime import batching, sharding
 from robust_features.runtime.logs import progress
 
 TARGETS = ("next", "other")
@@ -101,7 +101,7 @@ def _craft(model, variables, images, classes, indices, key, cfg, sign):
   y = classes[indices]
 
   def objective(z):
-    logits = evaluate.apply(model, variables, z).logits
+    logits = models.apply(model, variables, z).logits
     return sign * losses.cross_entropy(logits, y)
 
   found = attacks.maximize(
@@ -113,20 +113,16 @@ def _craft(model, variables, images, classes, indices, key, cfg, sign):
 def _climb(name, model, variables, dataset, cfg, classes, key, sign):
   """Returns examples `[N, H, W, C]`, the share that met a zero gradient."""
   on_device = sharding.replicate((dataset.images, classes))
-  batch_size = evaluate.even_batch(cfg.batch_size, dataset.num_examples)
-  examples, stuck = [], []
+  batch_size = batching.even_batch(cfg.batch_size, dataset.num_examples)
+  craft = functools.partial(
+    _craft, model, variables, *on_device,
+    key=key, cfg=cfg.attack, sign=jnp.float32(sign),
+  )  # fmt: skip
   with progress(dataset.num_examples, name, unit="image") as bar:
-    for part, count in evaluate.batches(
-      np.arange(dataset.num_examples), batch_size
-    ):
-      preemption.check()
-      x_adv, zero = _craft(
-        model, variables, *on_device, part, key, cfg.attack, jnp.float32(sign)
-      )
-      examples.append(np.asarray(x_adv)[:count])
-      stuck.append(np.asarray(zero)[:count])
-      bar.update(count)
-  return np.concatenate(examples), float(np.concatenate(stuck).mean())
+    examples, stuck = batching.map_batches(
+      craft, np.arange(dataset.num_examples), batch_size, bar=bar
+    )
+  return examples, float(stuck.mean())
 
 
 def make_examples(

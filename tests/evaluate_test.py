@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 
 from robust_features import evaluate, models
 from robust_features.data import dataset as ds
-from robust_features.runtime import checkpoint, preemption
+from robust_features.runtime import preemption
 
 
 def config(**changes):
@@ -147,35 +147,14 @@ class InvarianceTest(parameterized.TestCase):
     again = evaluate.predict(model, variables, floats, 1000)
     np.testing.assert_allclose(again, whole, rtol=1e-5, atol=1e-5)
 
-  def test_batches(self):
-    found = list(evaluate.batches(np.array([3, 4, 5, 6, 9]), 2))
-    counts = [count for _, count in found]
-    self.assertEqual(counts, [2, 2, 1])
-    real = np.concatenate([part[:count] for part, count in found])
-    np.testing.assert_array_equal(real, [3, 4, 5, 6, 9])
-    self.assertTrue(all(len(part) == 2 for part, _ in found))
-
-  @parameterized.parameters(
-    (250, 53, 54), (16, 53, 16), (15, 53, 16), (8, 3, 4)
-  )
-  def test_even_batch(self, batch_size, num, want):
-    self.assertEqual(evaluate.even_batch(batch_size, num), want)
-
-  @parameterized.parameters("running", "batch")
-  def test_statistics_are_left_alone(self, bn_mode):
-    model, variables, data = cnn_problem()
-    before = checkpoint.digest(variables)
-    run(model, variables, data, config(bn_mode=bn_mode, num_steps=2))
-    self.assertEqual(checkpoint.digest(variables), before)
-
   def test_bn_mode_is_that_of_the_attack_not_of_the_verdict(self):
     model, variables, data = cnn_problem()
     cfg = config(bn_mode="batch", num_steps=0, step_ratio=0.0)
     found = run(model, variables, data, cfg)
     self.assertEqual(found.robust_accuracy[0.1], found.accuracy)
     x = jnp.asarray(data.images[:8], jnp.float32) / 255
-    running = evaluate.apply(model, variables, x, "running").logits
-    batch = evaluate.apply(model, variables, x, "batch").logits
+    running = models.apply(model, variables, x, "running").logits
+    batch = models.apply(model, variables, x, "batch").logits
     self.assertGreater(float(jnp.abs(running - batch).max()), 1e-3)
 
   def test_restarts_only_help_the_attacker(self):

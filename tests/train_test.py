@@ -11,7 +11,7 @@ import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import attacks, evaluate, train, train_step
+from robust_features import attacks, evaluate, models, train, train_step
 from robust_features.attacks import AttackConfig
 from robust_features.data import augment
 from robust_features.runtime import checkpoint, preemption, sharding
@@ -150,7 +150,7 @@ class TrainStepTest(parameterized.TestCase):
     state = state._replace(batch_stats=old)
 
     def objective(z):
-      logits = evaluate.apply(model, state.variables, z, attack_bn_mode).logits
+      logits = models.apply(model, state.variables, z, attack_bn_mode).logits
       return -jax.nn.log_softmax(logits)[jnp.arange(8), y]
 
     keys = toys.keys(8)

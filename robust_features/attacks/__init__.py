@@ -5,6 +5,7 @@ from robust_features.attacks.carlini_wagner import CarliniWagnerConfig
 from robust_features.attacks.pgd import (
   AttackConfig,
   AttackResult,
+  check_radius,
   example_keys,
   max_radius,
   maximize,
@@ -14,6 +15,7 @@ __all__ = [
   "AttackConfig",
   "AttackResult",
   "CarliniWagnerConfig",
+  "check_radius",
   "example_keys",
   "losses",
   "max_radius",

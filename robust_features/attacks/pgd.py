@@ -101,6 +101,16 @@ def max_radius(norm: str, shape: tuple[int, ...]) -> float:
   return 1.0 if norm == "linf" else math.sqrt(math.prod(shape))
 
 
+def check_radius(name: str, eps: float, norm: str, shape) -> None:
+  """Raises ValueError where a radius exceeds the box's diameter."""
+  largest = max_radius(norm, tuple(shape))
+  if eps > largest:
+    raise ValueError(
+      f"{name} is {eps:g}, larger than the {norm} diameter {largest:g} of the "
+      f"images' box [0, 1]; radii are in units of [0, 1]: write {eps:g}/255?"
+    )
+
+
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
   """Returns one key per example `[B]` from its global index `[B]`.
 

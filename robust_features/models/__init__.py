@@ -38,6 +38,7 @@ __all__ = [
   "MODELS",
   "ModelConfig",
   "Outputs",
+  "apply",
   "init_variables",
   "make_model",
   "num_params",
@@ -140,6 +141,18 @@ def make_model(cfg: ModelConfig) -> nn.Module:
     std=cfg.std,
     dtype=_DTYPES[cfg.dtype],
   )
+
+
+def apply(
+  model: nn.Module, variables, x, bn_mode: str = "running", **kwargs
+) -> Any:
+  """Returns the model's `Outputs` and never changes its statistics."""
+  if bn_mode == "running":
+    return model.apply(variables, x, bn_mode=bn_mode, **kwargs)
+  outputs, _ = model.apply(
+    variables, x, bn_mode=bn_mode, mutable=["batch_stats"], **kwargs
+  )
+  return outputs
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))

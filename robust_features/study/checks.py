@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from robust_features import evaluate, models, trained
+from robust_features import attacks, models, trained
 from robust_features.data import sources
 from robust_features.study import paper, settings, stages
 
@@ -127,4 +127,4 @@ def check_radii(
     for eps in radii:
       if eps != float("inf"):
         where = f"stages.{name}.{'.'.join(sections)}.eps"
-        evaluate.check_radius(where, eps, section.norm, shape)
+        attacks.check_radius(where, eps, section.norm, shape)

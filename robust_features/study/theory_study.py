@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from robust_features import attacks, evaluate, models, usefulness
+from robust_features import attacks, models, usefulness
 from robust_features.data import sources
 from robust_features.runtime import files
 from robust_features.study import settings
@@ -280,7 +280,7 @@ def _fit_network(train, cfg, seed: int, is_robust: bool):
   tx = optax.sgd(cfg.learning_rate, momentum=0.9)
 
   def losses(variables, x):
-    logits = evaluate.apply(model, variables, x).logits
+    logits = models.apply(model, variables, x).logits
     return attacks.losses.cross_entropy(logits, y)
 
   @jax.jit
@@ -297,4 +297,4 @@ def _fit_network(train, cfg, seed: int, is_robust: bool):
   state = tx.init(variables)
   for _ in range(cfg.num_steps):
     variables, state = step(variables, state)
-  return lambda x: evaluate.apply(model, variables, x).representation
+  return lambda x: models.apply(model, variables, x).representation

@@ -1,0 +1,76 @@
+"""The one loop over batches: padding, stopping in time, the bar.
+
+Drivers hand over a function of example indices `[B]`; every batch has the same
+B, so that one compiled program serves all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from robust_features.runtime import preemption
+
+
+def batches(indices: np.ndarray, batch_size: int):
+  """Yields (indices `[batch_size]`, how many are real); the last is padded."""
+  for start in range(0, len(indices), batch_size):
+    part = indices[start : start + batch_size]
+    count = len(part)
+    yield np.pad(part, (0, batch_size - count), mode="edge"), count
+
+
+def even_batch(batch_size: int, num_examples: int) -> int:
+  """Returns a batch size that the devices divide, no larger than needed."""
+  devices = jax.device_count()
+  size = min(batch_size, num_examples)
+  return -(-size // devices) * devices
+
+
+def map_batches(
+  function: Callable[[np.ndarray], Any],
+  indices: np.ndarray,
+  batch_size: int,
+  *,
+  bar: Any = None,
+  interruptible: bool = True,
+) -> Any:
+  """Returns what a function finds for every example, batch by batch.
+
+  A batch is fetched while the next one runs.
+
+  Args:
+    function: Takes indices `[batch_size]`, returns a tree of arrays with one
+      row an example; that of a repeated index, which pads the last batch, is
+      dropped.
+    indices: `[N]`, at least one, of the examples.
+    batch_size: Examples at a time.
+    bar: Of `logs.progress`, moved by every batch.
+    interruptible: Whether to stop between batches when the process is asked
+      to; a caller that must save something first says no.
+
+  Returns:
+    A tree of arrays `[N, ...]` in the order of `indices`.
+
+  Raises:
+    preemption.Stopped: If the process was asked to stop.
+  """
+  found, pending = [], None
+
+  def fetch(batch):
+    tree, count = batch
+    tree = jax.device_get(tree)
+    found.append(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], tree))
+    if bar is not None:
+      bar.update(count)
+
+  for part, count in batches(indices, batch_size):
+    if interruptible:
+      preemption.check()
+    running = function(part), count
+    if pending is not None:
+      fetch(pending)
+    pending = running
+  fetch(pending)
+  return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
