@@ -17,6 +17,7 @@ Commands:
     --configs=configs/cifar_fast.py,configs/cifar_robust.py
 """
 
+import functools
 import sys
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from absl import app, flags, logging
 
 from benchmarks import common, pieces
 from robust_features import attacks, construct, train
+from robust_features.study import parse
 
 _MODELS = flags.DEFINE_list("models", ["resnet18", "resnet50"], "Of `MODELS`.")
 _CONFIGS = flags.DEFINE_list("configs", [], "Studies to add up.")
@@ -148,83 +150,19 @@ def split_size(config: Any, data: str, split: str) -> int:
   }[split]
 
 
-def _attack_passes(num_steps: int, num_restarts: int = 1) -> float:
-  # The last iterate is scored, and what is returned is judged.
-  return (2.0 * num_steps + 1.0) * num_restarts + 1.0
-
-
-def _train_passes(config: Any, stage: Any) -> float:
-  cfg = stage.train
-  images = split_size(config, stage.data, "train")
-  images = images // cfg.batch_size * cfg.batch_size
-  steps = cfg.adversary.num_steps if cfg.adversary.eps else 0
-  each = pieces.forward_passes("adversarial", steps) if steps else 3.0
-  validation = split_size(config, stage.validation, "validation")
-  times = -(-cfg.num_epochs // cfg.eval_every_epochs)
-  checked = 1.0 + (_attack_passes(steps) if steps else 0.0)
-  return cfg.num_epochs * images * each + times * validation * checked
-
-
-def _construct_passes(config: Any, stage: Any) -> float:
-  # Besides the climb: the wanted representation, the objective thrice, two
-  # predictions.
-  images = split_size(config, stage.data, stage.split)
-  return images * (2.0 * stage.construct.attack.num_steps + 6.0)
-
-
-def _evaluate_passes(config: Any, stage: Any) -> float:
-  cfg, images = stage.evaluate, split_size(config, stage.data, stage.split)
-  attack = _attack_passes(cfg.num_steps, cfg.num_restarts)
-  return images * (1.0 + len(cfg.eps) * attack)
-
-
-def _step_sweep_passes(config: Any, stage: Any) -> float:
-  images = split_size(config, stage.data, stage.split)
-  tried = sum(1.0 + _attack_passes(steps) for steps in stage.steps)
-  return images * tried * len(stage.step_ratios)
-
-
-def _carlini_wagner_passes(config: Any, stage: Any) -> float:
-  images = split_size(config, stage.data, stage.split)
-  return images * stage.attack.num_searches * 2.0 * stage.attack.num_steps
-
-
-def _autoattack_passes(config: Any, stage: Any) -> float:
-  cfg, budget = stage.autoattack, stage.autoattack.budget
-  targeted = 2.0 * budget.num_steps * budget.num_targets
-  each = {
-    "apgd-ce": 2.0 * budget.num_steps,
-    "apgd-t": targeted,
-    "fab-t": targeted,
-    "square": float(budget.num_queries),
-  }
-  passes = sum(each[attack] for attack in cfg.attacks) * budget.num_restarts
-  images = stage.num_examples or split_size(config, stage.data, stage.split)
-  return images * len(cfg.eps) * passes
-
-
-_PASSES = {
-  "train": _train_passes,
-  "construct": _construct_passes,
-  "evaluate": _evaluate_passes,
-  "step_sweep": _step_sweep_passes,
-  "carlini_wagner": _carlini_wagner_passes,
-  "autoattack": _autoattack_passes,
-}
-
-
 def passes_of(config: Any, name: str) -> Stage | None:
-  """Returns what a stage has to do, at most; None for a kind not counted."""
-  stage = config.stages[name]
-  if stage.kind not in _PASSES:
-    return None
+  """Returns what a stage has to do, at most; None for what is not counted."""
+  plan = parse.parse(config)
+  node = plan.nodes[name]
   # Who is applied: the stage's own network, or that of the stage it names.
-  named = [stage[field] for field in ("model", "source") if field in stage]
-  trained = config.stages[named[0]] if named else stage
-  if trained.kind == "imported":
-    return None  # Its architecture is known once it is opened.
-  architecture = config.models[trained.architecture].name
-  return Stage(stage.kind, architecture, _PASSES[stage.kind](config, stage))
+  stage = node.stage
+  if not hasattr(stage, "architecture") and node.parents:
+    stage = plan.nodes[node.parents[0]].stage
+  if node.kind.passes is None or not hasattr(stage, "architecture"):
+    return None  # An imported model's architecture is known once it is opened.
+  architecture = plan.models[stage.architecture].name
+  passes = node.kind.passes(node.stage, functools.partial(split_size, config))
+  return Stage(config.stages[name].kind, architecture, passes)
 
 
 def study_rows(path: str, flops: dict[str, float]) -> list[list[str]]:

@@ -118,28 +118,19 @@ def progress(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
 
   Stages come in the config's order, which is not quite that of their running.
   """
+  from robust_features.study.kinds import KINDS  # Late: it takes seconds.
+
   found: dict[str, Any] = {"done": {}, "begun": {}, "left": []}
-  for name in config.stages:
+  for name, stage in config.stages.items():
     folder = workdir / name
+    how_far = KINDS[stage.kind].how_far(folder)
     if (folder / "result.json").is_file():
       found["done"][name] = json.loads((folder / "result.json").read_text())
-    elif (folder / "config.json").is_file():
-      found["begun"][name] = _how_far(folder, config.stages[name])
+    elif how_far:
+      found["begun"][name] = how_far
     else:
       found["left"].append(name)
   return found
-
-
-def _how_far(folder: pathlib.Path, stage: Any) -> str:
-  """Returns "at step 400" or "with 7 shards": what is there to go on from."""
-  if stage.kind == "train":
-    paths = folder.glob("checkpoints/*")
-    steps = [int(path.name) for path in paths if path.name.isdigit()]
-    return f"at step {max(steps, default=0)}"
-  if stage.kind == "construct":
-    count = len(list((folder / "data").glob("[0-9]*-images.npy")))
-    return f"with {count} shards"
-  return "begun"
 
 
 def collect(

@@ -310,22 +310,3 @@ def step_sweep(
       }
     )
   return rows
-
-
-def cue_shares(
-  model: nn.Module, variables: Any, conflict: ds.Dataset, batch_size: int
-) -> dict[str, float]:
-  """Returns how often a model follows the shape and how often the texture.
-
-  Args:
-    model: The architecture.
-    variables: Its variables.
-    conflict: Images whose `extras["shape"]` and `extras["texture"]` classes
-      were drawn independently; chance is 1 / classes for either.
-    batch_size: Images at a time.
-  """
-  predicted = predict(model, variables, conflict.images, batch_size).argmax(1)
-  return {
-    cue: float((predicted == conflict.extras[cue]).mean())
-    for cue in ("shape", "texture")
-  }

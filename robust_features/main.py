@@ -95,7 +95,7 @@ def main(argv: list[str]) -> None:
     if config.experiment == "gaussian":
       from robust_features.study import theory_study as experiment
     else:
-      from robust_features.study import graph as experiment
+      from robust_features.study import run as experiment
     experiment.run(config, workdir)
   except preemption.Stopped as stopped:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")

@@ -26,7 +26,6 @@ from robust_features.runtime import preemption, sharding
 from robust_features.runtime.checkpoint import (
   Checkpoints,
   digest,
-  load_variables,
 )
 from robust_features.runtime.logs import (
   Logger,
@@ -79,6 +78,7 @@ class TrainResult(NamedTuple):
       validation_accuracy and, for adversarial training,
       validation_robust_accuracy.
     digest: SHA-256 of `variables`.
+    best_digest: SHA-256 of `best_variables`.
     seconds: Wall time over all sittings.
   """
 
@@ -86,6 +86,7 @@ class TrainResult(NamedTuple):
   best_variables: dict[str, Any]
   history: list[dict[str, Any]]
   digest: str
+  best_digest: str
   seconds: float
 
 
@@ -178,29 +179,9 @@ def train(
     best_variables=driver.best["variables"],
     history=driver.history,
     digest=digest(variables),
+    best_digest=digest(driver.best["variables"]),
     seconds=driver.watch.seconds(),
   )
-
-
-def load(
-  cfg: TrainConfig,
-  model: nn.Module,
-  train_set_size: int,
-  image_shape: tuple[int, ...],
-  workdir: str | pathlib.Path,
-  which: str = "last",
-) -> dict[str, Any]:
-  """Returns the variables of a finished run, "last" or "best"."""
-  steps_per_epoch = train_set_size // cfg.batch_size
-  like = jax.eval_shape(
-    lambda key: _saved(
-      init_state(model, cfg, steps_per_epoch, image_shape, key)
-    ),
-    jax.random.key(0),
-  )
-  saved, _ = load_variables(pathlib.Path(workdir) / "checkpoints", like)
-  variables = saved["state"].variables if which == "last" else saved["best"]
-  return sharding.replicate(variables)
 
 
 def _saved(state: TrainState) -> dict[str, Any]:

@@ -52,18 +52,19 @@ def _load_stage(directory: pathlib.Path, which: str) -> Trained:
   result = files.read_json(path)
   config = _config(result, directory)
   saved, origin = checkpoint.load_variables(directory / "checkpoints")
-  variables = saved["best"]
+  variables, recorded = saved["best"], result["best_digest"]
   if which == "last":
+    recorded = result["digest"]
     variables = {
       name: saved["state"][name]
       for name in ("params", "batch_stats")
       if saved["state"][name]
     }
-    if checkpoint.digest(variables) != result["digest"]:
-      raise checkpoint.CheckpointError(
-        f"{directory / 'checkpoints'} is not the checkpoint that was trained "
-        "there; delete that folder to train it again"
-      )
+  if checkpoint.digest(variables) != recorded:
+    raise checkpoint.CheckpointError(
+      f"{directory / 'checkpoints'} is not the checkpoint that was trained "
+      f"there; delete {directory} to train it again"
+    )
   return Trained(config, variables, origin)
 
 

@@ -6,13 +6,15 @@ After a wanted change of the quickstart, renew its golden text with
 
 import importlib.util
 import pathlib
+import subprocess
 import sys
 
 import ml_collections
 from absl.testing import absltest, parameterized
 
 from robust_features import recipes
-from robust_features.study import checks, graph, paper
+from robust_features.study import graph, paper
+from robust_features.study.parse import parse
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "quickstart.txt"
@@ -74,8 +76,7 @@ class ConfigsTest(parameterized.TestCase):
   @parameterized.product(name=studies(), variant=("", "smoke"))
   def test_studies_are_valid(self, name, variant):
     config = module(name).get_config(variant)
-    checks.validate(config)
-    found = graph.Study(config, pathlib.Path("nowhere"))
+    found = graph.Study(parse(config), pathlib.Path("nowhere"))
     for stage in config.stages:
       found.resolved(stage)
     for name in config.table:
@@ -99,7 +100,7 @@ class ConfigsTest(parameterized.TestCase):
     )
     self.assertNotIn(stage.source, stage.targets)
     made, other = (
-      graph.Study(module(name).get_config(), pathlib.Path("nowhere"))
+      graph.Study(parse(module(name).get_config()), pathlib.Path("nowhere"))
       for name in ("cifar_transfer", "cifar_nonrobust")
     )
     for name in ("standard", "d_det_standard", "on_d_det_standard"):
@@ -107,7 +108,7 @@ class ConfigsTest(parameterized.TestCase):
 
   def test_transfer_of_the_size_of_a_cpu(self):
     config = module("cifar_transfer").get_config("small")
-    checks.validate(config)
+    parse(config)
     self.assertLen(config.stages.transfer.targets, 5)
     rates = {
       config.models[stage.architecture].name: stage.train.learning_rate
@@ -130,6 +131,20 @@ class ConfigsTest(parameterized.TestCase):
     self.assertEqual(
       found, GOLDEN.read_text(), "renew it: see this file's head"
     )
+
+  def test_they_load_without_jax(self):
+    """A sweep reads many; JAX takes seconds to import."""
+    code = (
+      "import sys, runpy, pathlib\n"
+      "for path in sorted(pathlib.Path('configs').glob('*.py')):\n"
+      "  runpy.run_path(str(path))['get_config']()\n"
+      "print('jax' in sys.modules)\n"
+    )
+    found = subprocess.run(
+      [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+      check=True,
+    )  # fmt: skip
+    self.assertEqual(found.stdout, "False\n")
 
 
 class RecipesTest(absltest.TestCase):

@@ -90,17 +90,6 @@ class ClosedFormTest(parameterized.TestCase):
       self.assertEqual(row["step_ratio"], 1.0)
       self.assertEqual(row["robust_accuracy"], (distance > eps).mean())
 
-  def test_cue_shares(self):
-    rng = np.random.default_rng(0)
-    shape, texture = rng.integers(4, size=(2, 30))
-    images = np.zeros((30, 2, 2, 1), np.float32)
-    images.reshape(30, 4)[np.arange(30), shape] = 1.0
-    data = ds.make(images, shape, 4, {"shape": shape, "texture": texture})
-    variables = toys.linear_variables(np.eye(4))
-    found = evaluate.cue_shares(toys.Linear(4), variables, data, 8)
-    want = {"shape": 1.0, "texture": float((shape == texture).mean())}
-    self.assertEqual(found, want)
-
 
 class InvarianceTest(parameterized.TestCase):
   def test_radii_in_any_order_give_a_decreasing_curve(self):

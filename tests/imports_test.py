@@ -13,14 +13,14 @@ import robust_features
 PACKAGE = pathlib.Path(robust_features.__file__).parent
 # Rooms of the same level do not know each other.
 LEVELS = (
-  ("runtime", "recipes", "theory"),
+  ("runtime", "theory"),
   ("attacks", "models", "data"),
   ("evaluate", "trained", "usefulness"),
   ("train_step", "pytorch"),
   ("train", "construct", "strong_attacks"),
   ("transfer",),
   ("study",),
-  ("main",),
+  ("main", "recipes"),
 )  # fmt: skip
 ROOMS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

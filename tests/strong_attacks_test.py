@@ -13,7 +13,7 @@ from robust_features import attacks, recipes, strong_attacks
 from robust_features.attacks import autoattack
 from robust_features.data import dataset as ds
 from robust_features.runtime import preemption
-from robust_features.study import graph
+from robust_features.study import run
 
 SMALL = autoattack.Budget(num_steps=10, num_targets=2, num_queries=20)
 
@@ -114,7 +114,7 @@ class StageTest(absltest.TestCase):
     stage.autoattack.attacks = ("apgd-ce",)
     stage.autoattack.budget.num_steps = 2
     found.stages.strong = stage
-    result = graph.run(found, folder / "run")["autoattack"]["strong"]
+    result = run.run(found, folder / "run")["autoattack"]["strong"]
     self.assertEqual((result["num_examples"], result["seed"]), (9, 3))
     self.assertEqual(result["budget"]["num_steps"], 2)
     (row,) = result["rows"]
@@ -129,7 +129,7 @@ class StageTest(absltest.TestCase):
     with self.assertRaisesRegex(
       ValueError, "stages.strong.autoattack.eps is 9"
     ):
-      graph.run(found, folder / "other")
+      run.run(found, folder / "other")
 
 
 class NearestErrorsTest(absltest.TestCase):

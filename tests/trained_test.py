@@ -10,7 +10,8 @@ from absl.testing import absltest
 
 from robust_features import evaluate, models, recipes, trained
 from robust_features.runtime import checkpoint
-from robust_features.study import graph
+from robust_features.study import graph, run
+from robust_features.study.parse import parse
 
 
 def config(folder):
@@ -45,9 +46,9 @@ class StudyTest(absltest.TestCase):
     for name in ("there", "eval_there", "d_robust", "on_d_robust"):
       del cls.first.stages[name]
     cls.first.table = ("eval_here",)
-    cls.begun = graph.run(cls.first, cls.folder / "first")
+    cls.begun = run.run(cls.first, cls.folder / "first")
     cls.stage = cls.folder / "first" / "here"
-    cls.found = graph.run(config(cls.stage), cls.folder / "second")
+    cls.found = run.run(config(cls.stage), cls.folder / "second")
 
   def test_the_imported_model_is_the_one_that_was_trained(self):
     here, there = self.found["rows"]
@@ -67,7 +68,7 @@ class StudyTest(absltest.TestCase):
     digest = self.begun["models"]["here"]["digest"]
     self.assertEqual(checkpoint.digest(last.variables), digest)
     net = models.make_model(last.config)
-    splits = graph.Study(self.first, self.folder / "first").splits("D")
+    splits = graph.Study(parse(self.first), self.folder / "first").splits("D")
     accuracy = evaluate.accuracy(net, last.variables, splits.test, 100)
     self.assertEqual(accuracy, self.begun["rows"][0]["accuracy"])
     best = trained.load(self.stage, "best")
@@ -88,12 +89,12 @@ class StudyTest(absltest.TestCase):
     for name in set(both.stages) - set(only):
       del both.stages[name]
     both.table = ("eval_there",)
-    graph.run(both, self.folder / "third")
+    run.run(both, self.folder / "third")
     (folder / "link").unlink()
     (folder / "link").symlink_to(folder / "1")
     (self.folder / "third" / "eval_there" / "result.json").unlink()
     with self.assertRaisesRegex(ValueError, "holds another model than when"):
-      graph.run(both, self.folder / "third")
+      run.run(both, self.folder / "third")
 
 
 class RefusalTest(absltest.TestCase):
@@ -111,13 +112,13 @@ class RefusalTest(absltest.TestCase):
       (stage, "is no finished stage"),
     ):
       with self.assertRaisesRegex(ValueError, message):
-        graph.run(config(where), self.folder / "run")
+        run.run(config(where), self.folder / "run")
     self.assertFalse((self.folder / "run" / "here").exists())
 
   def test_a_model_of_other_images(self):
     folder = toys.write_checkpoint(self.folder / "colour")
     with self.assertRaisesRegex(ValueError, "10 classes and 3 colours, but"):
-      graph.run(config(folder), self.folder / "run")
+      run.run(config(folder), self.folder / "run")
 
   def test_a_stage_of_another_kind(self):
     stage = self.folder / "autoattack"

@@ -14,7 +14,8 @@ from absl.testing import absltest, parameterized
 from robust_features import attacks, recipes, transfer
 from robust_features.data import dataset as ds
 from robust_features.runtime import preemption
-from robust_features.study import graph, paper
+from robust_features.study import graph, paper, run
+from robust_features.study.parse import parse
 
 EPS = 0.1
 ATTACK = attacks.AttackConfig("l2", EPS, EPS / 2, 4)
@@ -239,7 +240,7 @@ class StageTest(parameterized.TestCase):
       cls.enterClassContext(tempfile.TemporaryDirectory())
     )
     toy_study.write_npz(cls.folder)
-    cls.results = graph.run(cls.config(), cls.folder / "run")
+    cls.results = run.run(cls.config(), cls.folder / "run")
 
   @classmethod
   def config(cls):
@@ -277,7 +278,7 @@ class StageTest(parameterized.TestCase):
     self.assertTrue((self.folder / "run/figures/scatter.png").exists())
 
   def test_it_depends_on_every_model(self):
-    made = graph.Study(self.config(), self.folder / "run")
+    made = graph.Study(parse(self.config()), self.folder / "run")
     resolved = made.resolved("scatter")
     for name in ("base", "twin", "on_d_rand"):
       self.assertIn(f"stages.{name}.train.learning_rate", resolved)
@@ -296,7 +297,7 @@ class StageTest(parameterized.TestCase):
     for field, value in changes.items():
       config.stages.scatter[field] = value
     with self.assertRaisesRegex(ValueError, message):
-      graph.run(config, self.folder / "run")
+      run.run(config, self.folder / "run")
 
   def test_another_architecture_is_refused(self):
     config = self.config()
@@ -306,7 +307,7 @@ class StageTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, r"learners must have the arch.*'main' \(on_d_rand\) for 'othe"
     ):
-      graph.run(config, self.folder / "run")
+      run.run(config, self.folder / "run")
 
   def test_too_large_a_radius(self):
     config = self.config()
@@ -314,7 +315,7 @@ class StageTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, "stages.scatter.transfer.attack.eps is 80, larger"
     ):
-      graph.run(config, self.folder / "run")
+      run.run(config, self.folder / "run")
 
 
 if __name__ == "__main__":

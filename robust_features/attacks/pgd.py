@@ -75,6 +75,13 @@ class AttackConfig:
     if unbounded and (self.start == "random" or self.num_restarts > 1):
       raise ValueError("a random start needs a finite eps, got inf")
 
+  def forward_passes(self) -> float:
+    """Returns the cost of an image in forward passes, two a gradient.
+
+    The last iterate of every restart is scored once more.
+    """
+    return (2.0 * self.num_steps + 1.0) * self.num_restarts
+
 
 def _require(condition: bool, message: str, value) -> None:
   if not condition:

@@ -285,3 +285,19 @@ def _background(
   ramp = np.linspace(-1, 1, cfg.size, dtype=np.float32)
   plane = down * ramp[None, :, None] + right * ramp[None, None, :]
   return level[:, None, None] + plane
+
+
+def cue_shares(
+  predicted: np.ndarray, conflict: dataset_lib.Dataset
+) -> dict[str, float]:
+  """Returns how often predictions follow the shape and how often the texture.
+
+  Args:
+    predicted: `[N]` classes that a model sees in the images of `conflict`.
+    conflict: Images whose `extras["shape"]` and `extras["texture"]` classes
+      were drawn independently; chance is 1 / classes for either.
+  """
+  return {
+    cue: float((predicted == conflict.extras[cue]).mean())
+    for cue in ("shape", "texture")
+  }

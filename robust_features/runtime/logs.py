@@ -66,6 +66,12 @@ class Logger:
       self._board.close()
 
 
+def say(text: str) -> None:
+  """Prints a line above any progress bar, on the first process."""
+  if jax.process_index() == 0:
+    tqdm.tqdm.write(text)
+
+
 def progress(total: int, name: str, initial: int = 0, unit: str = "it"):
   """Returns a tqdm bar with rate and time left, silent on other processes."""
   return tqdm.tqdm(

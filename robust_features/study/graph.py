@@ -1,157 +1,224 @@
 """A study: named stages as a graph, each run once, each resumable.
 
-`config.stages` names them; a stage refers to others, to data sets
-(`config.data`) and to architectures (`config.models`) by name. Every stage
-owns a folder of the workdir:
+A stage refers to others, to data sources and to architectures by name. Every
+stage owns a folder of the workdir:
 
-  config.json   every field that its result depends on, its ancestors' included
-  result.json   what it found; written last, so its presence means "done"
+  config.json      every field that its result depends on, its ancestors' too
+  inputs.json      the digests of what it works on: sources, models, sets
+  result.json      what it found; written last, so its presence means "done"
+  provenance.json  what found it: commit, versions, devices, flags, time
 
-A finished stage is skipped. A folder made under another config is never
-touched: the run stops and names the fields that differ. What a stage does is
-in `stages`.
+A finished stage is skipped. A folder that holds work of another config, or on
+other inputs, is never touched: the run stops and says what differs. What a
+stage does is a kind's, one file each of `study.kinds`.
 """
 
+import dataclasses
 import pathlib
 import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
-from robust_features import models, train, trained
-from robust_features.data import constructed, sources
+from robust_features import attacks, models, train, trained
 from robust_features.data import dataset as ds
-from robust_features.runtime import checkpoint, files, sharding
-from robust_features.study import (
-  checks,
-  paper,
-  provenance,
-  report,
-  settings,
-  stages,
-)
+from robust_features.data import sources
+from robust_features.runtime import files, logs, sharding
+from robust_features.study import provenance, settings
 
-_NOT_RESULTS = ("title", "paper")  # Fields of a stage that change no number.
+Result = dict[str, Any]
+# (title, lines) of one piece of a report.
+Section = tuple[str, list[str]]
 
 
-class Study:
-  """Runs the stages of one config in one workdir.
+def _nothing(*unused) -> list[Any]:
+  del unused
+  return []
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """What a kind of stage says of itself, one file of `study.kinds` each.
+
+  Attributes:
+    stage: Frozen dataclass of the stage's fields. Those that are dataclasses
+      are sections of the config; marks of `settings` tell what others mean.
+    run: `(study, name, stage, directory)` -> what goes into `result.json`.
+    section: Where `results.json` keeps the results of this kind, by stage.
+    is_row: Whether the config's `table` may name such a stage.
+    open: For kinds that make a model: `(study, name, stage, which)` -> it.
+      Their result has a "digest" and, if it differs by `which`, a
+      "best_digest".
+    load: For kinds that make a data set: `(study, name, stage)` -> it. Their
+      result has a "sha256".
+    check: `(plan, name, stage)`: raises ValueError where fields do not fit
+      together.
+    preflight: `(name, stage)`: raises ValueError where a file that the stage
+      wants is missing or damaged, before any work is done.
+    radii: `(stage)` -> (field, attack's settings) whose radii must be in the
+      images' box.
+    present: `(study, name, stage)` -> the result as `results.json` shows it.
+    report: `({stage: result})` -> sections of `results.md`; printed as well
+      unless the kind makes models or data sets.
+    draw: `({stage: result}, workdir)` -> the figures' files.
+    shrink: Makes a stage's `ConfigDict` a matter of seconds, for `:smoke`.
+    passes: `(stage, num_images)` -> forward passes of one image that it costs
+      at most; `num_images` tells the size of a (data, split).
+    how_far: `(directory)` -> what an interrupted stage goes on from, in words;
+      empty if there is nothing yet.
+  """
+
+  stage: type
+  run: Callable[["Study", str, Any, pathlib.Path], Result]
+  section: str
+  is_row: bool = False
+  open: Callable[["Study", str, Any, str], trained.Trained] | None = None
+  load: Callable[["Study", str, Any], ds.Dataset] | None = None
+  check: Callable[["Plan", str, Any], Any] = _nothing
+  preflight: Callable[[str, Any], Any] = _nothing
+  radii: Callable[[Any], list[tuple[str, Any]]] = _nothing
+  present: Callable[["Study", str, Any], Result] = lambda study, name, stage: (
+    study.require(name)
+  )
+  report: Callable[[dict[str, Result]], list[Section]] = _nothing
+  draw: Callable[[dict[str, Result], pathlib.Path], list[pathlib.Path]] = (
+    _nothing
+  )
+  shrink: Callable[[Any], Any] = _nothing
+  passes: Callable[[Any, Callable[[str, str], int]], float] | None = None
+  how_far: Callable[[pathlib.Path], str] = lambda directory: (
+    "begun" if any(directory.glob("parts/*")) else ""
+  )
+
+  def makes(self) -> str:
+    """Returns what other stages may name it as: "model", "set" or ""."""
+    return "model" if self.open else "set" if self.load else ""
+
+
+class Node(NamedTuple):
+  """One stage of a plan.
+
+  Attributes:
+    kind: What it does.
+    stage: Its typed fields, of `kind.stage`.
+    parents: The stages that it names.
+    sources: The data sources that it names.
+  """
+
+  kind: Kind
+  stage: Any
+  parents: tuple[str, ...]
+  sources: tuple[str, ...]
+
+
+class Plan(NamedTuple):
+  """A config, parsed: nothing is validated or built again after this.
 
   Attributes:
     config: As `recipes.study` describes it.
+    data: Sources by name.
+    models: Architectures by name.
+    nodes: Stages by name, in the config's order.
+    run: Cadences.
+  """
+
+  config: Any
+  data: dict[str, sources.DataConfig]
+  models: dict[str, models.ModelConfig]
+  nodes: dict[str, Node]
+  run: train.RunConfig
+
+
+class Study:
+  """Runs the stages of one plan in one workdir.
+
+  Attributes:
+    plan: What there is to do.
     workdir: Everything is written below it.
   """
 
-  def __init__(self, config: Any, workdir: pathlib.Path):
-    self.config = config
+  def __init__(self, plan: Plan, workdir: pathlib.Path):
+    self.plan = plan
     self.workdir = workdir
-    self.run_config = settings.build(train.RunConfig, config.run, "run")
     self._splits: dict[str, ds.Splits] = {}
-    self._done: dict[str, dict[str, Any]] = {}
-    for name in config.stages:
-      self._require_acyclic(name, ())
+    self._digests: dict[str, dict[str, Any]] = {}
+    self._done: dict[str, Result] = {}
 
-  # The graph.
-
-  def _stage(self, name: str, wanted_by: str = "") -> Any:
-    if name not in self.config.stages:
-      where = f" (wanted by stages.{wanted_by})" if wanted_by else ""
-      raise ValueError(
-        f"there is no stage {name!r}{where}; there are "
-        + ", ".join(sorted(self.config.stages))
-      )
-    return self.config.stages[name]
-
-  def _parents(self, name: str) -> list[str]:
-    """Returns the stages that a stage refers to."""
-    stage = self._stage(name)
-    if stage.kind not in stages.KINDS:
-      raise ValueError(
-        f"stages.{name}.kind must be one of {tuple(stages.KINDS)}, "
-        f"got {stage.kind!r}"
-      )
-    wanted = [stage[f] for f in ("source", "model") if f in stage]
-    for field in ("targets", "learners"):
-      wanted += stage.get(field, ())
-    wanted += [stage.data] if stage.data not in self.config.data else []
-    for parent in wanted:
-      self._stage(parent, name)
-    return wanted
-
-  def _require_acyclic(self, name: str, path: tuple[str, ...]) -> None:
-    if name in path:
-      raise ValueError(
-        f"stages.{name} needs itself: {' <- '.join((*path, name))}"
-      )
-    for parent in self._parents(name):
-      self._require_acyclic(parent, (*path, name))
+  # What a stage is.
 
   def resolved(self, name: str) -> dict[str, Any]:
-    """Returns every config field that a stage's result depends on, flat."""
-    stage = self._stage(name)
-    own = {k: v for k, v in stage.items() if k not in _NOT_RESULTS}
-    flat = {"seed": self.config.seed}
-    flat |= settings.flatten(own, f"stages.{name}")
-    for section, field in (("data", "data"), ("data", "validation"),
-                           ("models", "architecture")):  # fmt: skip
-      if stage.get(field) in self.config[section]:
-        found = self.config[section][stage[field]]
-        flat |= settings.flatten(found, f"{section}.{stage[field]}")
-    for parent in self._parents(name):
+    """Returns every config field that a stage's result depends on, flat.
+
+    Where data and imported models lie is no such field; their digests are
+    among the stage's inputs.
+    """
+    config, node = self.plan.config, self.plan.nodes[name]
+    hidden = settings.marks(node.kind.stage, settings.Shown)
+    own = {k: v for k, v in config.stages[name].items() if k not in hidden}
+    flat = {"seed": config.seed} | settings.flatten(own, f"stages.{name}")
+    for field, mark in settings.marks(node.kind.stage, settings.Names).items():
+      if "architecture" in mark.what:
+        chosen = getattr(node.stage, field)
+        flat |= settings.flatten(config.models[chosen], f"models.{chosen}")
+    for parent in node.parents:
       flat |= self.resolved(parent)
     return {field: _as_json(value) for field, value in flat.items()}
 
+  def inputs(self, name: str) -> dict[str, str]:
+    """Returns the digests of what a stage works on, by name."""
+    node = self.plan.nodes[name]
+    found = {}
+    for source in node.sources:
+      self.splits(source)
+      for split, part in self._digests[source].items():
+        found[f"data.{source}.{split}"] = part["sha256"]
+    for parent in node.parents:
+      result = self.require(parent)
+      for field in ("digest", "best_digest", "sha256"):
+        if field in result:
+          found[f"stages.{parent}.{field}"] = result[field]
+    return found
+
   def key(self, name: str) -> jax.Array:
     """Returns a stage's PRNG key: of the seed and the stage's name."""
-    root = jax.random.key(self.config.seed)
+    root = jax.random.key(self.plan.config.seed)
     return jax.random.fold_in(root, zlib.crc32(name.encode()))
 
   # Running.
 
-  def require(self, name: str) -> dict[str, Any]:
+  def require(self, name: str) -> Result:
     """Returns a stage's result, running it and its ancestors if need be."""
     if name in self._done:
       return self._done[name]
-    for parent in self._parents(name):
+    kind, stage, parents, _ = self.plan.nodes[name]
+    for parent in parents:
       self.require(parent)
     directory = self.workdir / name
-    self._check_config(name, directory)
     path = directory / "result.json"
+    begun = path.exists() or bool(kind.how_far(directory))
+    config, inputs = self.resolved(name), self.inputs(name)
+    if begun:
+      _check_same(directory, "config.json", config)
+      _check_same(directory, "inputs.json", inputs)
     if not path.exists():
-      report.say(f"{name}: {self._stage(name).kind}")
-      files.write_json(directory / "config.json", self.resolved(name))
-      result = stages.KINDS[self._stage(name).kind](self, name, directory)
+      logs.say(f"{name}: {self.plan.config.stages[name].kind}")
+      files.write_json(directory / "config.json", config)
+      files.write_json(directory / "inputs.json", inputs)
+      result = kind.run(self, name, stage, directory)
+      made = provenance.provenance()
+      files.write_json(directory / "provenance.json", made)
       files.write_json(path, result)
     self._done[name] = files.read_json(path)
     return self._done[name]
-
-  def _check_config(self, name: str, directory: pathlib.Path) -> None:
-    path = directory / "config.json"
-    if not path.exists():
-      return
-    there, here = files.read_json(path), self.resolved(name)
-    fields = [
-      f"{field}: {there.get(field, 'absent')!r} there, "
-      f"{here.get(field, 'absent')!r} now"
-      for field in sorted(there.keys() | here.keys())
-      if there.get(field, "absent") != here.get(field, "absent")
-    ]
-    if fields:
-      more = f"; and {len(fields) - 5} more" if len(fields) > 5 else ""
-      raise ValueError(
-        f"{directory} was made under another config ({'; '.join(fields[:5])}"
-        f"{more}); choose another --workdir or delete that folder"
-      )
 
   # Data and models by name.
 
   def splits(self, name: str) -> ds.Splits:
     """Returns a named source's splits, the same that the workdir began with."""
     if name not in self._splits:
-      section = self.config.data[name]
-      cfg = settings.build(sources.DataConfig, section, f"data.{name}")
-      found = sources.load(cfg)
+      found = sources.load(self.plan.data[name])
       self._check_data(name, found)
       self._splits[name] = found
     return self._splits[name]
@@ -167,96 +234,105 @@ class Study:
         f"data.{name} holds other images than when {self.workdir} was begun; "
         "bring them back or choose another --workdir"
       )
-    section = {
-      k: _as_json(v)
-      for k, v in settings.flatten(self.config.data[name]).items()
-    }
+    section = settings.flatten(self.plan.config.data[name])
+    section = {k: _as_json(v) for k, v in section.items()}
     files.write_json(path, {"splits": here, "config": section})
+    self._digests[name] = here
 
   def dataset(self, name: str, split: str) -> ds.Dataset:
-    """Returns a split of a source, or the constructed set of a stage."""
-    if name in self.config.data:
+    """Returns a split of a source, or the set that a stage made."""
+    if name in self.plan.data:
       return getattr(self.splits(name), split)
-    return constructed.load(self.workdir / name / "data")
+    kind, stage, _, _ = self.plan.nodes[name]
+    assert_makes(kind, "set")
+    self.require(name)
+    return kind.load(self, name, stage)  # pyright: ignore[reportOptionalCall]
 
   def image_shape(self, name: str) -> tuple[int, ...]:
     """Returns the shape (H, W, C) of the images that a stage works on."""
-    data = self._stage(name).data
-    if data in self.config.data:
+    data = self.plan.nodes[name].stage.data
+    if data in self.plan.data:
       splits = self.splits(data)
       part = splits.train if splits.train.num_examples else splits.test
       return part.image_shape
     return self.image_shape(data)
 
-  def model_config(self, name: str) -> models.ModelConfig:
-    """Returns the architecture of a train stage or an import."""
-    stage = self._stage(name)
-    if stage.kind == "imported":
-      return models.ModelConfig(**self.require(name)["model"])
-    section = self.config.models[stage.architecture]
-    where = f"models.{stage.architecture}"
-    return settings.build(models.ModelConfig, section, where)
+  def open(self, name: str, which: str = "last") -> trained.Trained:
+    """Returns the model that a stage made, its variables on every device."""
+    kind, stage, _, _ = self.plan.nodes[name]
+    assert_makes(kind, "model")
+    self.require(name)
+    found = kind.open(self, name, stage, which)  # pyright: ignore[reportOptionalCall]
+    return found._replace(variables=sharding.replicate(found.variables))
 
-  def architecture(self, name: str) -> nn.Module:
-    """Returns the network of a train stage or an import."""
-    return models.make_model(self.model_config(name))
-
-  def variables(self, name: str, which: str = "last") -> dict[str, Any]:
-    """Returns a model's variables, checked against the stage's result."""
-    stage, result = self._stage(name), self.require(name)
-    if stage.kind == "imported":
-      found = sharding.replicate(trained.load(stage.checkpoint).variables)
-      if checkpoint.digest(found) != result["digest"]:
-        raise checkpoint.CheckpointError(
-          f"{stage.checkpoint} holds another model than when {self.workdir} "
-          "was begun; bring it back or choose another --workdir"
-        )
-      return found
-    found = train.load(
-      settings.build(train.TrainConfig, stage.train, f"stages.{name}.train"),
-      self.architecture(name),
-      result["num_examples"],
-      tuple(result["image_shape"]),
-      self.workdir / name,
-      which,
-    )
-    if which == "last" and checkpoint.digest(found) != result["digest"]:
-      raise checkpoint.CheckpointError(
-        f"{self.workdir / name / 'checkpoints'} is not the checkpoint that "
-        "this study trained; delete that stage's folder to train it again"
-      )
-    return found
+  def model(self, name: str, which: str = "last") -> tuple[nn.Module, Any]:
+    """Returns (network, variables) of the model that a stage made."""
+    found = self.open(name, which)
+    return models.make_model(found.config), found.variables
 
   # Results.
 
-  def results(self) -> dict[str, Any]:
-    """Returns the table's rows and what other stages measured."""
-    found: dict[str, Any] = {field: {} for field in stages.RESULTS.values()}
-    for name, stage in self.config.stages.items():
-      if stage.kind in stages.RESULTS:
-        found[stages.RESULTS[stage.kind]][name] = self._done[name]
-      if stage.kind == "transfer":
-        printed = paper.TRANSFER[stage.paper] if stage.paper else ()
-        found["transfer"][name] = self._done[name] | {"paper": list(printed)}
-    return {
-      "study": self.config.name,
-      "seed": self.config.seed,
-      "rows": [self._row(name) for name in self.config.table],
-      **found,
-    }
+  def preflight(self) -> None:
+    """Finds what only the disk and the data tell, before any work is done.
 
-  def _row(self, name: str) -> dict[str, Any]:
-    stage = self.config.stages[name]
-    printed = paper.ROWS[stage.paper] if stage.paper else None
-    model = self.require(stage.model)
-    return self._done[name] | {
-      "name": name,
-      "title": stage.title,
-      "paper": printed,
-      "seed": self.config.seed,
-      "train_seconds": model["seconds"],
-      "model_digest": model["digest"],
-    }
+    Raises:
+      ValueError: For a file that is missing or damaged, or a radius larger
+        than its images' box, naming the field.
+    """
+    for name, node in self.plan.nodes.items():
+      node.kind.preflight(name, node.stage)
+    for name, node in self.plan.nodes.items():
+      for field, cfg in node.kind.radii(node.stage):
+        radii = cfg.eps if isinstance(cfg.eps, tuple) else (cfg.eps,)
+        for eps in radii:
+          if eps != float("inf"):
+            where = f"stages.{name}.{field}.eps"
+            shape = self.image_shape(name)
+            attacks.check_radius(where, eps, cfg.norm, shape)
+
+  def results(self) -> Result:
+    """Returns the table's rows and what other stages found, by section."""
+    config, nodes = self.plan.config, self.plan.nodes
+    found: Result = {"rows": []}
+    for name, node in nodes.items():
+      if not node.kind.is_row:
+        shown = node.kind.present(self, name, node.stage)
+        found.setdefault(node.kind.section, {})[name] = shown
+    for name in config.table:
+      node = nodes[name]
+      found["rows"].append(node.kind.present(self, name, node.stage))
+    return {"study": config.name, "seed": config.seed, **found}
+
+
+def assert_makes(kind: Kind, what: str) -> None:
+  """Raises where a caller takes a stage for what its kind does not make."""
+  if kind.makes() != what:
+    raise TypeError(f"a stage of {kind.stage.__module__} makes no {what}")
+
+
+def _check_same(directory: pathlib.Path, name: str, here: Result) -> None:
+  """Raises ValueError where the folder's work is of other fields than here."""
+  path = directory / name
+  if not path.exists():
+    raise ValueError(
+      f"{path} is missing, so nobody knows what the work in {directory} "
+      "belongs to; delete that folder to make it again"
+    )
+  there = files.read_json(path)
+  fields = [
+    f"{field}: {there.get(field, 'absent')!r} there, "
+    f"{here.get(field, 'absent')!r} now"
+    for field in sorted(there.keys() | here.keys())
+    if there.get(field, "absent") != here.get(field, "absent")
+  ]
+  if not fields:
+    return
+  more = f"; and {len(fields) - 5} more" if len(fields) > 5 else ""
+  what = "under another config" if name == "config.json" else "of other inputs"
+  raise ValueError(
+    f"{directory} was made {what} ({'; '.join(fields[:5])}{more}); choose "
+    "another --workdir or delete that folder"
+  )
 
 
 def _as_json(value: Any) -> Any:
@@ -264,46 +340,3 @@ def _as_json(value: Any) -> Any:
   if isinstance(value, (tuple, list)):
     return [_as_json(v) for v in value]
   return str(value) if value in (float("inf"), -float("inf")) else value
-
-
-def _claim(config: Any, workdir: pathlib.Path) -> None:
-  """Marks the workdir as this study's.
-
-  Raises:
-    ValueError: If it is another study's.
-  """
-  path = workdir / "study.json"
-  if path.exists() and files.read_json(path)["name"] != config.name:
-    raise ValueError(
-      f"{workdir} belongs to the study {files.read_json(path)['name']!r}, "
-      f"not {config.name!r}; choose another --workdir"
-    )
-  files.write_json(path, {"name": config.name})
-  files.write_text(workdir / "config.txt", f"{config}\n")
-
-
-def run(config: Any, workdir: str | pathlib.Path) -> dict:
-  """Runs every stage that is missing; writes and returns the results.
-
-  Args:
-    config: As made by a file of `configs/`.
-    workdir: Where everything goes; made if missing.
-
-  Returns:
-    The content of `results.json`.
-
-  Raises:
-    ValueError: For bad input; the message is one line with the remedy.
-    preemption.Stopped: If the process was asked to stop, once all is saved.
-  """
-  workdir = pathlib.Path(workdir)
-  study = Study(config, workdir)
-  checks.validate(config)
-  _claim(config, workdir)
-  checks.check_imports(config)
-  checks.check_radii(config, study.image_shape)
-  for name in [*config.table, *config.stages]:
-    study.require(name)
-  results = study.results() | provenance.provenance()
-  report.write(results, workdir, config)
-  return results

@@ -3,9 +3,53 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+  """Marks a field that names something else of the config.
+
+  Attributes:
+    what: Of "source" (`config.data`), "architecture" (`config.models`), "model"
+      and "set" (stages whose kind makes one).
+  """
+
+  what: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+  """Marks a field that takes one of these values."""
+
+  allowed: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+  """Marks a field that changes no number: a title, or where a thing lies."""
+
+
+Architecture = Annotated[str, Names(("architecture",))]
+SourceName = Annotated[str, Names(("source",))]
+DataName = Annotated[str, Names(("source", "set"))]
+ModelName = Annotated[str, Names(("model",))]
+Split = Annotated[str, OneOf(("train", "validation", "test"))]
+Which = Annotated[str, OneOf(("last", "best"))]
+Label = Annotated[str, Shown()]
+
+
+def marks(cls: type, mark: type[T]) -> dict[str, T]:
+  """Returns the fields of a dataclass that bear a kind of mark, with it."""
+  found = {}
+  for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+    for each in (hint, *typing.get_args(hint)):
+      for candidate in getattr(each, "__metadata__", ()):
+        if isinstance(candidate, mark):
+          found[name] = candidate
+  return found
 
 
 def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
@@ -24,8 +68,8 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
   types = typing.get_type_hints(cls)
   for name in section:
     if name not in fields:
-      names = ", ".join(sorted(fields))
-      raise ValueError(f"{where}.{name} is not a field; choose from {names}")
+      known = ", ".join(sorted(fields))
+      raise ValueError(f"{where}.{name} is not a field; choose from {known}")
   missing = sorted(fields - set(section))
   if missing:
     raise ValueError(f"{where}.{missing[0]} is missing")
@@ -33,20 +77,34 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     name: _convert(types[name], section[name], f"{where}.{name}")
     for name in fields
   }
+  for name, mark in marks(cls, OneOf).items():
+    require_one_of(f"{where}.{name}", values[name], mark.allowed)
   try:
     return cls(**values)
   except ValueError as error:
     raise ValueError(f"{where}.{error}") from None
 
 
+def require_one_of(where: str, value: Any, allowed) -> None:
+  """Raises ValueError unless a value, or each of a tuple, is allowed."""
+  for item in value if isinstance(value, tuple) else (value,):
+    if item not in allowed:
+      raise ValueError(
+        f"{where} must be one of {', '.join(map(repr, allowed))}, got {item!r}"
+      )
+
+
 def _convert(kind: Any, value: Any, where: str) -> Any:
   """Checks a value against its annotation; ints pass as floats."""
   if dataclasses.is_dataclass(kind):
+    if not isinstance(value, Mapping) and not hasattr(value, "to_dict"):
+      raise ValueError(f"{where} must be a section, got {value!r}")
     return build(kind, value, where)  # pyright: ignore[reportArgumentType]
   if typing.get_origin(kind) is tuple or kind is tuple:
     if not isinstance(value, (tuple, list)):
       raise ValueError(f"{where} must be a tuple, got {value!r}")
-    return tuple(value)
+    inner = typing.get_args(kind)[:1] or (Any,)
+    return tuple(_convert(inner[0], item, where) for item in value)
   if kind is float and type(value) is int:
     return float(value)
   if isinstance(kind, type) and type(value) is not kind:

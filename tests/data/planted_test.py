@@ -195,6 +195,17 @@ class GenerateTest(absltest.TestCase):
     self.assertGreater(np.mean(predicted == data.extras["shape"][:500]), 0.99)
 
 
+class CueSharesTest(absltest.TestCase):
+  def test_each_cue_is_counted(self):
+    rng = np.random.default_rng(0)
+    conflict = planted.conflict(30, 1)
+    conflict.extras["shape"] = rng.integers(4, size=30)
+    conflict.extras["texture"] = rng.integers(4, size=30)
+    found = planted.cue_shares(conflict.extras["shape"], conflict)
+    same = conflict.extras["shape"] == conflict.extras["texture"]
+    self.assertEqual(found, {"shape": 1.0, "texture": float(same.mean())})
+
+
 class ConfigTest(parameterized.TestCase):
   @parameterized.parameters(
     ({"size": 15}, "size .*got 15"),

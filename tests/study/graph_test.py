@@ -1,5 +1,6 @@
 """A study of four stages: run once, skipped after, guarded against change."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -13,16 +14,27 @@ from absl.testing import absltest, parameterized
 
 from robust_features.data import dataset as ds
 from robust_features.runtime import checkpoint, preemption
-from robust_features.study import graph, stages
+from robust_features.study import graph, run
+from robust_features.study.kinds import KINDS, subject
+from robust_features.study.parse import parse
 
 STAGES = ("base", "d_rand", "on_d_rand", "eval_base", "eval_on_d_rand", "sweep")
 
 
 def no_work():
   """Makes any stage that runs a failure."""
-  runs = {kind: mock.Mock(side_effect=AssertionError(kind))
-          for kind in stages.KINDS}  # fmt: skip
-  return mock.patch.dict(stages.KINDS, runs)
+  runs = {
+    name: dataclasses.replace(
+      kind, run=mock.Mock(side_effect=AssertionError(name))
+    )
+    for name, kind in KINDS.items()
+  }
+  return mock.patch.dict(KINDS, runs)
+
+
+def study(config, workdir):
+  """Returns a study, nothing of it run."""
+  return graph.Study(parse(config), workdir)
 
 
 class StudyTestCase(parameterized.TestCase):
@@ -34,7 +46,7 @@ class StudyTestCase(parameterized.TestCase):
     cls.data.mkdir()
     toy_study.write_npz(cls.data)
     cls.whole = folder / "whole"
-    cls.results = graph.run(toy_study.config(cls.data), cls.whole)
+    cls.results = run.run(toy_study.config(cls.data), cls.whole)
 
   def copy(self):
     """Returns a finished workdir to damage."""
@@ -50,7 +62,7 @@ class StudyTestCase(parameterized.TestCase):
 
     before = listing()
     with self.assertRaisesRegex(error, pattern) as caught:
-      graph.run(toy_study.config(self.data, **overrides), workdir)
+      run.run(toy_study.config(self.data, **overrides), workdir)
     self.assertNotIn("\n", str(caught.exception))
     self.assertEqual(listing(), before)
 
@@ -96,16 +108,29 @@ class ResultsTest(StudyTestCase):
       "seed", "stages.eval_on_d_rand.evaluate.num_steps",
       "stages.on_d_rand.train.learning_rate", "stages.base.train.learning_rate",
       "stages.d_rand.construct.attack.eps", "models.main.width",
-      "data.D.num_validation",
     ):  # fmt: skip
       self.assertIn(field, found)
     self.assertNotIn("stages.eval_base.evaluate.num_steps", found)
     self.assertNotIn("stages.eval_on_d_rand.title", found)
+    # Where data lie is no such thing; what they are is an input.
+    self.assertFalse([field for field in found if field.startswith("data.")])
+
+  def test_every_stage_records_the_digests_of_its_inputs(self):
+    found = json.loads((self.whole / "eval_on_d_rand/inputs.json").read_text())
+    models = self.results["models"]
+    self.assertEqual(found["stages.on_d_rand.digest"],
+                     models["on_d_rand"]["digest"])  # fmt: skip
+    made = study(toy_study.config(self.data), self.whole)
+    self.assertEqual(found["data.D.test"], ds.digest(made.splits("D").test))
+    found = json.loads((self.whole / "on_d_rand/inputs.json").read_text())
+    self.assertEqual(found["stages.d_rand.sha256"],
+                     self.results["data_sets"]["d_rand"]["sha256"])  # fmt: skip
 
   def test_label_shift(self):
     """The accuracy on y + 1 is that of predictions of y + 1."""
-    made = graph.Study(toy_study.config(self.data), self.whole)
-    model, variables, data = stages.subject(made, "eval_on_d_rand")
+    made = study(toy_study.config(self.data), self.whole)
+    stage = made.plan.nodes["eval_on_d_rand"].stage
+    model, variables, data = subject.subject(made, stage)
     plain = made.dataset("D", "test")
     np.testing.assert_array_equal(data.labels, (plain.labels + 1) % 3)
     logits = model.apply(variables, np.float32(plain.images) / 255).logits
@@ -117,7 +142,7 @@ class ResultsTest(StudyTestCase):
     for name in STAGES:
       if name not in ("base", "eval_base"):
         del alone.stages[name]
-    found = graph.run(alone, toys.folder(self) / "run")
+    found = run.run(alone, toys.folder(self) / "run")
     self.assertEqual(found["models"]["base"]["digest"],
                      self.results["models"]["base"]["digest"])  # fmt: skip
     drop = ("seconds", "train_seconds")
@@ -132,16 +157,25 @@ class RerunTest(StudyTestCase):
     paths = [workdir / name / "result.json" for name in STAGES]
     before = [path.stat().st_mtime_ns for path in paths]
     with no_work():
-      again = graph.run(toy_study.config(self.data), workdir)
+      again = run.run(toy_study.config(self.data), workdir)
     self.assertEqual([path.stat().st_mtime_ns for path in paths], before)
     self.assertEqual(again, self.results)
+
+  def test_data_that_moved_are_the_same_data(self):
+    workdir, elsewhere = self.copy(), toys.folder(self)
+    shutil.copytree(self.data, elsewhere / "npz")
+    with no_work():
+      found = run.run(toy_study.config(f"{elsewhere}/npz/"), workdir)
+    self.assertEqual(found, self.results)
 
   def test_an_unfinished_stage_alone_is_run(self):
     workdir = self.copy()
     (workdir / "eval_base" / "result.json").unlink()
-    runs = mock.Mock(wraps=stages.KINDS["evaluate"])
-    with no_work(), mock.patch.dict(stages.KINDS, {"evaluate": runs}):
-      again = graph.run(toy_study.config(self.data), workdir)
+    kind = KINDS["evaluate"]
+    runs = mock.Mock(wraps=kind.run)
+    watched = dataclasses.replace(kind, run=runs)
+    with no_work(), mock.patch.dict(KINDS, {"evaluate": watched}):
+      again = run.run(toy_study.config(self.data), workdir)
     self.assertEqual(runs.call_count, 1)
     self.assertEqual(again["rows"][0]["robust_accuracy"],
                      self.results["rows"][0]["robust_accuracy"])  # fmt: skip
@@ -161,7 +195,7 @@ class RerunTest(StudyTestCase):
       while True:
         budget[0] = 1 + stops  # An evaluation is done in one sitting.
         try:
-          found = graph.run(toy_study.config(self.data), workdir)
+          found = run.run(toy_study.config(self.data), workdir)
           break
         except preemption.Stopped:
           stops += 1
@@ -172,7 +206,7 @@ class RerunTest(StudyTestCase):
   def test_titles_are_not_results(self):
     workdir = self.copy()
     with no_work():
-      found = graph.run(
+      found = run.run(
         toy_study.config(self.data, stages__eval_base__title="new",
                stages__eval_base__paper=""), workdir,
       )  # fmt: skip
@@ -184,11 +218,11 @@ class RerunTest(StudyTestCase):
       toy_study.config(self.data, run__chunk_steps=1),
     )
     with no_work():
-      found = graph.run(changed, workdir)
+      found = run.run(changed, workdir)
     self.assertEqual(found, self.results)
     self.assertIn("chunk_steps: 1", (workdir / "config.txt").read_text())
     # Nor would they be, were the stage run again.
-    again = graph.Study(changed, toys.folder(self) / "run").require("base")
+    again = study(changed, toys.folder(self) / "run").require("base")
     self.assertEqual(numbers(again), numbers(self.results["models"]["base"]))
 
 
@@ -216,6 +250,36 @@ class GuardTest(StudyTestCase):
   )  # fmt: skip
   def test_another_config(self, overrides, pattern):
     self.assert_refused(self.copy(), pattern, **overrides)
+
+  def test_what_was_measured_on_another_model_is_stale(self):
+    workdir = self.copy()
+    path = workdir / "eval_base" / "inputs.json"
+    inputs = json.loads(path.read_text())
+    digest = inputs["stages.base.digest"]
+    path.write_text(json.dumps(inputs | {"stages.base.digest": "another"}))
+    self.assert_refused(
+      workdir,
+      rf"eval_base was made of other inputs \(stages.base.digest: 'another' "
+      rf"there, '{digest}' now\); choose another --workdir or delete",
+    )
+    shutil.rmtree(workdir / "eval_base")  # As told.
+    found = run.run(toy_study.config(self.data), workdir)
+    self.assertEqual(numbers(found), numbers(self.results))
+
+  @parameterized.parameters("config.json", "inputs.json")
+  def test_work_of_unknown_origin(self, name):
+    workdir = self.copy()
+    (workdir / "eval_base" / name).unlink()
+    self.assert_refused(workdir, f"eval_base/{name} is missing, so nobody .* "
+                        "delete that folder")  # fmt: skip
+
+  def test_a_folder_without_work_belongs_to_nobody(self):
+    workdir = self.copy()
+    shutil.rmtree(workdir / "eval_base")
+    (workdir / "eval_base").mkdir()
+    (workdir / "eval_base" / "config.json").write_text('{"seed": 9}')
+    found = run.run(toy_study.config(self.data), workdir)
+    self.assertEqual(numbers(found), numbers(self.results))
 
   def test_many_fields_are_counted(self):
     changes = {
@@ -261,9 +325,7 @@ class GuardTest(StudyTestCase):
     shutil.rmtree(workdir / "base" / "checkpoints")
     shutil.copytree(workdir / "on_d_rand" / "checkpoints",
                     workdir / "base" / "checkpoints")  # fmt: skip
-    self.assert_refused(
-      workdir, "is not the checkpoint that this study trained"
-    )
+    self.assert_refused(workdir, "is not the checkpoint that was trained there")
 
   def test_a_damaged_data_set(self):
     workdir = self.copy()
@@ -289,7 +351,7 @@ class ValidationTest(StudyTestCase):
     ({"stages__eval_base__split": "tset"}, "stages.eval_base.split must be"),
     ({"stages__eval_base__which": "frist"}, "stages.eval_base.which must be"),
     ({"stages__eval_base__paper": "sandard"}, "stages.eval_base.paper must be"),
-    ({"table": ("eval_base", "base")}, "table names 'base', which is no eval"),
+    ({"table": ("eval_base", "base")}, "table names 'base', which is no row"),
     ({"table": ("nothing",)}, "table names 'nothing'"),
     ({"stages__sweep__evaluate__norm": "3"}, "sweep.evaluate.norm must be"),
     ({"stages__eval_on_d_rand__evaluate__num_steps": -1},
@@ -318,7 +380,7 @@ class ValidationTest(StudyTestCase):
 
   def test_data_that_is_not_there(self):
     with self.assertRaisesRegex(ds.DataError, "holds neither toy.npz"):
-      graph.run(toy_study.config(toys.folder(self)), toys.folder(self) / "new")
+      run.run(toy_study.config(toys.folder(self)), toys.folder(self) / "new")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import cycler
 import matplotlib
 import matplotlib.figure
 import numpy as np
+from PIL import Image
 
 from robust_features.runtime import files
 
@@ -40,9 +41,10 @@ def save(figure, folder: pathlib.Path, name: str) -> pathlib.Path:
   return folder / f"{name}.png"
 
 
-def accuracies(results: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
+def accuracies(
+  rows: list[dict[str, Any]], folder: pathlib.Path
+) -> pathlib.Path:
   """Draws every row's accuracies as bars, the paper's as lines (figure 2b)."""
-  rows = results["rows"]
   radii = sorted({e for r in rows for e in r["robust_accuracy"]}, key=float)
   figure, axes = _new(1.6 + 0.95 * len(rows), 3.4)
   width = 0.8 / (1 + len(radii))
@@ -160,6 +162,17 @@ def _points(axes, points: list[dict[str, Any]], kind: str, **style) -> None:
       xytext=(4 if right else -4, 4 if above else -9),
       textcoords="offset points", fontsize=7, color=style["color"],
     )  # fmt: skip
+
+
+def data_sets(
+  grids: dict[str, pathlib.Path], folder: pathlib.Path
+) -> pathlib.Path:
+  """Stacks the grid of every data set (figures 2a and 9)."""
+  pictures = []
+  for path in grids.values():
+    with Image.open(path) as image:
+      pictures.append(np.asarray(image.convert("RGB")))
+  return picture_rows(list(grids), pictures, folder)
 
 
 def picture_rows(

@@ -7,7 +7,8 @@ import toys
 from absl.testing import absltest
 from PIL import Image
 
-from robust_features.study import paper, report
+from robust_features.study import paper, report, run
+from robust_features.study.report import tables
 
 
 def autoattack():
@@ -92,14 +93,14 @@ TABLE = """\
 
 class TableTest(absltest.TestCase):
   def test_golden(self):
-    self.assertEqual(report.table(results()), TABLE)
+    self.assertEqual(tables.table(results()), TABLE)
 
   def test_cues_and_no_paper(self):
     found = results()
     for row in found["rows"]:
       row["paper"] = None
     found["rows"][0]["cues"] = {"shape": 0.125, "texture": 0.5}
-    lines = report.table(found).splitlines()
+    lines = tables.table(found).splitlines()
     self.assertNotIn("paper", lines[0])
     self.assertEndsWith(lines[0], "| follows shape | follows texture |")
     self.assertEndsWith(lines[2], "|         12.50 |           50.00 |")
@@ -108,13 +109,13 @@ class TableTest(absltest.TestCase):
   def test_radii_are_sorted_as_numbers(self):
     found = results()
     found["rows"][0]["robust_accuracy"]["10.0"] = 0.0
-    header = report.table(found).splitlines()[0]
+    header = tables.table(found).splitlines()[0]
     self.assertLess(header.index("eps=1.0"), header.index("eps=10.0"))
 
 
 class NotesTest(absltest.TestCase):
   def test_the_attack_stands_beside_the_numbers(self):
-    first, last = report.notes(results())  # One attack, once.
+    first, last = tables.notes(results())  # One attack, once.
     for text in ("name pgd", "norm l2", "num_steps 100", "2.5 eps/100",
                  "zero gradient: at most 20.00%"):  # fmt: skip
       self.assertIn(text, first)
@@ -123,12 +124,17 @@ class NotesTest(absltest.TestCase):
   def test_every_other_attack_gets_its_line(self):
     found = results()
     found["rows"][0]["attack"] = found["rows"][0]["attack"] | {"num_steps": 7}
-    self.assertLen(report.notes(found), 3)
+    self.assertLen(tables.notes(found), 3)
+
+
+def markdown(found):
+  made, measured = run.sections(found)
+  return report.markdown(found, [*made, *measured])
 
 
 class MarkdownTest(absltest.TestCase):
   def test_everything_is_in_it(self):
-    text = report.markdown(results())
+    text = markdown(results())
     for part in (
       "# toy", TABLE, "d_rand", "1.234", "62.50", "12,345", "75.00", "sweep",
       "nearest", "eps=0.25: 6.25%", "0.123", "1000 steps",
@@ -153,7 +159,7 @@ TRANSFER = """\
 
 class MeasurementsTest(absltest.TestCase):
   def test_autoattack(self):
-    found = dict(report.measurements(results()))
+    found = dict(run.sections(results())[1])
     lines = found["strong: AutoAttack on base, linf"]
     self.assertEqual(lines[0], AUTOATTACK)
     text = "\n".join(lines[1:])
@@ -163,7 +169,7 @@ class MeasurementsTest(absltest.TestCase):
       self.assertIn(part, text)
 
   def test_transfer(self):
-    found = dict(report.measurements(results()))
+    found = dict(run.sections(results())[1])
     lines = found["figure_3: examples of standard (cnn)"]
     self.assertStartsWith(lines[0], TRANSFER)
     self.assertLen(lines[0].splitlines(), 9)
@@ -176,7 +182,7 @@ class MeasurementsTest(absltest.TestCase):
   def test_a_study_without_a_table(self):
     workdir, found = toys.folder(self), results() | {"rows": []}
     found |= {"models": {}, "imported": {}, "data_sets": {}}
-    report.write(found, workdir, None)
+    run.publish(found, workdir)
     text = (workdir / "results.md").read_text()
     self.assertNotIn("| model", text)
     self.assertIn(AUTOATTACK, text)
@@ -190,7 +196,7 @@ class WriteTest(absltest.TestCase):
     grid = workdir / "d_rand" / "data" / "grid.png"
     grid.parent.mkdir(parents=True)
     Image.fromarray(np.zeros((8, 40, 3), np.uint8)).save(grid)
-    report.write(results(), workdir, None)
+    run.publish(results(), workdir)
     read = json.loads((workdir / "results.json").read_text())
     self.assertEqual(read, results())
     self.assertIn(TABLE, (workdir / "results.md").read_text())

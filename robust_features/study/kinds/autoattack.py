@@ -1,0 +1,111 @@
+"""Standard AutoAttack on a model.
+
+Reference: arXiv:2003.01690.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from robust_features import strong_attacks
+from robust_features.study.graph import Kind, Study
+from robust_features.study.kinds.subject import Subject, first, subject
+from robust_features.study.report import tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage(Subject):
+  """Fields of an AutoAttack stage.
+
+  Attributes:
+    num_examples: Images to attack; 0 for all.
+    autoattack: Norm, radii, attacks and their budget.
+  """
+
+  num_examples: int
+  autoattack: strong_attacks.AutoAttackConfig
+
+
+def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
+  cfg = stage.autoattack
+  model, variables, data = subject(study, stage)
+  data = first(data, stage.num_examples)
+  rows = strong_attacks.auto_attack(
+    model, variables, data, cfg, study.key(name), directory, name
+  )
+  return {
+    "model": stage.model,
+    "norm": cfg.norm,
+    "attacks": list(cfg.attacks),
+    "budget": dataclasses.asdict(cfg.budget),
+    "num_examples": data.num_examples,
+    "seed": study.plan.config.seed,
+    "rows": rows,
+    "seconds": sum(sum(row["seconds"].values()) for row in rows),
+  }
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+  attacks = ["clean", *found["attacks"]]
+  header = ["eps", *attacks, "second pass", "largest move", "seconds"]
+  rows, lines = [header], []
+  for row in found["rows"]:
+    cells = [f"{row['eps']:.4g}"]
+    cells += [tables.percent(row["accuracy"][name]) for name in attacks]
+    cells += [tables.percent(row["second_pass_accuracy"])]
+    cells += [f"{row['max_perturbation']:.4g}"]
+    rows.append([*cells, f"{sum(row['seconds'].values()):.0f}"])
+    cost = ", ".join(f"{k} {row['queries'][k]:,}" for k in found["attacks"])
+    lines.append(f"- eps={row['eps']:.4g}: forward evaluations {cost}")
+    lines += [f"- eps={row['eps']:.4g}: warning: {w}" for w in row["warnings"]]
+  budget = ", ".join(f"{k} {v}" for k, v in found["budget"].items())
+  return [
+    tables.aligned(rows),
+    "",
+    f"- percent of {found['num_examples']} test images still classified "
+    f"correctly after each attack; seed {found['seed']}",
+    *lines,
+    f"- {budget}",
+  ]
+
+
+def _report(found: dict[str, Any]):
+  return [
+    (f"{name}: AutoAttack on {f['model']}, {f['norm']}", _lines(f))
+    for name, f in found.items()
+  ]
+
+
+def _shrink(stage: Any) -> None:
+  stage.num_examples, stage.autoattack.batch_size = 8, 8
+  stage.autoattack.eps = stage.autoattack.eps[:1]
+  stage.autoattack.attacks = stage.autoattack.attacks[:1]
+  budget = stage.autoattack.budget
+  budget.num_steps = budget.num_targets = budget.num_queries = 2
+
+
+def _passes(stage: Stage, num_images) -> float:
+  cfg, budget = stage.autoattack, stage.autoattack.budget
+  targeted = 2.0 * budget.num_steps * budget.num_targets
+  cost = {
+    "apgd-ce": 2.0 * budget.num_steps,
+    "apgd-dlr": 2.0 * budget.num_steps,
+    "apgd-t": targeted,
+    "fab-t": targeted,
+    "square": float(budget.num_queries),
+  }
+  each = sum(cost[attack] for attack in cfg.attacks) * budget.num_restarts
+  images = stage.num_examples or stage.num_images(num_images)
+  return images * len(cfg.eps) * each
+
+
+KIND = Kind(
+  stage=Stage,
+  run=_run,
+  section="autoattack",
+  radii=lambda stage: [("autoattack", stage.autoattack)],
+  report=_report,
+  shrink=_shrink,
+  passes=_passes,
+  how_far=lambda directory: "begun" if any(directory.glob("eps_*/*")) else "",
+)

@@ -1,0 +1,97 @@
+"""A row of the table: a model's accuracy and robust accuracy."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any
+
+from robust_features import evaluate as evaluation
+from robust_features.data import planted
+from robust_features.runtime.parts import Parts
+from robust_features.study import paper, settings
+from robust_features.study.graph import Kind, Study
+from robust_features.study.kinds.subject import Subject, subject
+from robust_features.study.report import figures
+
+NUM_CONFLICTS = 2000  # Images whose two planted cues disagree.
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage(Subject):
+  """Fields of an evaluate stage.
+
+  Attributes:
+    title: The row's name in the table.
+    paper: The row of `study.paper` printed beside it; empty for none.
+    evaluate: The attack.
+  """
+
+  title: settings.Label
+  paper: Annotated[str, settings.Shown(), settings.OneOf(("", *paper.ROWS))]
+  evaluate: evaluation.EvaluateConfig
+
+
+def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
+  model, variables, data = subject(study, stage)
+  found = evaluation.evaluate(
+    model, variables, data, stage.evaluate, study.key(name), name,
+    parts=Parts(directory / "parts"),
+  )  # fmt: skip
+  result = {
+    "accuracy": found.accuracy,
+    "robust_accuracy": {str(k): v for k, v in found.robust_accuracy.items()},
+    "class_robust_accuracy": {
+      str(k): v for k, v in found.class_robust_accuracy.items()
+    },
+    "attack": found.attack,
+    "num_examples": found.num_examples,
+    "seconds": found.seconds,
+  }
+  source = study.plan.data.get(stage.data)
+  if source and source.source == "planted":
+    conflict = planted.conflict(NUM_CONFLICTS, source.seed + 1)
+    predicted = evaluation.predict(
+      model, variables, conflict.images, stage.evaluate.batch_size
+    ).argmax(1)
+    result["cues"] = planted.cue_shares(predicted, conflict)
+  return result
+
+
+def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
+  model = study.require(stage.model)
+  return study.require(name) | {
+    "name": name,
+    "title": stage.title,
+    "paper": paper.ROWS[stage.paper] if stage.paper else None,
+    "seed": study.plan.config.seed,
+    "train_seconds": model["seconds"],
+    "model_digest": model["digest"],
+  }
+
+
+def _draw(rows: Any, workdir: pathlib.Path):
+  return [figures.accuracies(rows, workdir / "figures")]
+
+
+def shrink(stage: Any) -> None:
+  """Makes any stage with an `evaluate` section cheap."""
+  stage.evaluate.num_steps = 2
+  stage.evaluate.batch_size = 32
+
+
+def _passes(stage: Stage, num_images) -> float:
+  cfg = stage.evaluate
+  each = sum(cfg.attack(eps).forward_passes() + 1.0 for eps in cfg.eps)
+  return stage.num_images(num_images) * (1.0 + each)
+
+
+KIND = Kind(
+  stage=Stage,
+  run=_run,
+  section="rows",
+  is_row=True,
+  radii=lambda stage: [("evaluate", stage.evaluate)],
+  present=_present,
+  draw=_draw,
+  shrink=shrink,
+  passes=_passes,
+)

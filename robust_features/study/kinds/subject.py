@@ -1,0 +1,51 @@
+"""What stages that measure a model have in common: the model, the images."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from robust_features.data import dataset as ds
+from robust_features.study import settings
+from robust_features.study.graph import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """Fields that say what is measured.
+
+  Attributes:
+    model: The stage whose model it is.
+    which: "last", or "best" on the held-out split.
+    data: A source, or a stage that makes a data set.
+    split: Of a source: "train", "validation" or "test".
+    label_shift: Added to every label, modulo the number of classes.
+  """
+
+  model: settings.ModelName
+  which: settings.Which
+  data: settings.DataName
+  split: settings.Split
+  label_shift: int
+
+  def num_images(self, num_images) -> int:
+    """Returns how many images are measured; see `Kind.passes`."""
+    return num_images(self.data, self.split)
+
+
+def subject(
+  study: Study, stage: Subject
+) -> tuple[nn.Module, dict[str, Any], ds.Dataset]:
+  """Returns (network, variables, data set) that a stage measures."""
+  data = study.dataset(stage.data, stage.split)
+  if stage.label_shift:
+    labels = (data.labels + stage.label_shift) % data.num_classes
+    data = dataclasses.replace(data, labels=labels.astype(np.int32))
+  return *study.model(stage.model, stage.which), data
+
+
+def first(data: ds.Dataset, num_examples: int) -> ds.Dataset:
+  """Returns the first examples of a set, or all of it for 0."""
+  num_examples = min(num_examples or data.num_examples, data.num_examples)
+  return ds.take(data, np.arange(num_examples))

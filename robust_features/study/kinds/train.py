@@ -1,0 +1,119 @@
+"""A stage that trains a network on a data set, standard or adversarially.
+
+Reference: arXiv:1905.02175, appendix C.2 and C.3.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from robust_features import models, trained
+from robust_features import train as training
+from robust_features.study import settings
+from robust_features.study.graph import Kind, Study
+from robust_features.study.report import figures, tables
+from robust_features.train_step import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """Fields of a train stage.
+
+  Attributes:
+    architecture: Of `config.models`.
+    data: A source, or a stage that makes a data set.
+    validation: The source whose held-out split is evaluated in training.
+    train: The recipe.
+  """
+
+  architecture: settings.Architecture
+  data: settings.DataName
+  validation: settings.SourceName
+  train: TrainConfig
+
+
+def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
+  model = study.plan.models[stage.architecture]
+  data = study.dataset(stage.data, "train")
+  found = training.train(
+    stage.train,
+    study.plan.run,
+    models.make_model(model),
+    data,
+    study.splits(stage.validation).validation,
+    directory,
+    study.key(name),
+    name,
+  )
+  return {
+    "model": dataclasses.asdict(model),
+    "digest": found.digest,
+    "best_digest": found.best_digest,
+    "history": found.history,
+    "num_examples": data.num_examples,
+    "image_shape": list(data.image_shape),
+    "num_params": models.num_params(found.variables["params"]),
+    "seconds": found.seconds,
+  }
+
+
+def _open(study: Study, name: str, stage: Stage, which: str):
+  del stage
+  return trained.load(study.workdir / name, which)
+
+
+def _report(found: dict[str, Any]):
+  rows = [["model", "parameters", "train accuracy", "validation", "seconds"]]
+  for name, result in found.items():
+    last = result["history"][-1]
+    rows.append(
+      [
+        name,
+        f"{result['num_params']:,}",
+        tables.percent(last["train_accuracy"]),
+        tables.percent(last.get("validation_accuracy")),
+        f"{result['seconds']:.0f}",
+      ]
+    )
+  return [("Models", [tables.aligned(rows)])] if found else []
+
+
+def _draw(found: dict[str, Any], workdir: pathlib.Path):
+  return [figures.curves(found, workdir / "figures")]
+
+
+def _shrink(stage: Any) -> None:
+  stage.train.num_epochs = 2
+  stage.train.batch_size = 16
+  adversary = stage.train.adversary
+  adversary.num_steps = min(2, adversary.num_steps)
+
+
+def _passes(stage: Stage, num_images) -> float:
+  cfg = stage.train
+  images = num_images(stage.data, "train") // cfg.batch_size * cfg.batch_size
+  attack = cfg.adversary.forward_passes() if cfg.adversary.eps else 0.0
+  times = -(-cfg.num_epochs // cfg.eval_every_epochs)
+  checked = 1.0 + (attack + 1.0 if attack else 0.0)
+  validation = times * num_images(stage.validation, "validation") * checked
+  return cfg.num_epochs * images * (attack + 3.0) + validation
+
+
+def _how_far(directory: pathlib.Path) -> str:
+  paths = directory.glob("checkpoints/*")
+  steps = [int(path.name) for path in paths if path.name.isdigit()]
+  return f"at step {max(steps)}" if steps else ""
+
+
+KIND = Kind(
+  stage=Stage,
+  run=_run,
+  section="models",
+  open=_open,
+  radii=lambda stage: [("train.adversary", stage.train.adversary)],
+  report=_report,
+  draw=_draw,
+  shrink=_shrink,
+  passes=_passes,
+  how_far=_how_far,
+)

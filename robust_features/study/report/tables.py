@@ -1,0 +1,70 @@
+"""Tables in markdown: the one printer, and the table of a study's rows."""
+
+from typing import Any
+
+
+def percent(value: float | None) -> str:
+  """Returns a fraction in percent; "-" where there is none."""
+  return "-" if value is None else f"{100 * value:.2f}"
+
+
+def aligned(rows: list[list[str]]) -> str:
+  """Returns a markdown table whose columns line up; numbers to the right."""
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  rule = ["-" * widths[0]] + ["-" * (w - 1) + ":" for w in widths[1:]]
+  lines = []
+  for row in [rows[0], rule, *rows[1:]]:
+    cells = [row[0].ljust(widths[0])]
+    cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+    lines.append("| " + " | ".join(cells) + " |")
+  return "\n".join(lines)
+
+
+def _columns(results: dict[str, Any]) -> list[str]:
+  """Returns every radius of the table, ascending."""
+  radii = {eps for row in results["rows"] for eps in row["robust_accuracy"]}
+  return sorted(radii, key=float)
+
+
+def table(results: dict[str, Any]) -> str:
+  """Returns the table of a study, ours and the paper's, in percent."""
+  radii = _columns(results)
+  has_paper = any(row["paper"] for row in results["rows"])
+  has_cues = any("cues" in row for row in results["rows"])
+  header = ["model", "accuracy", *(f"eps={eps}" for eps in radii)]
+  if has_cues:
+    header += ["follows shape", "follows texture"]
+  if has_paper:
+    header += ["paper", *(f"paper eps={eps}" for eps in radii)]
+  rows = [header]
+  for row in results["rows"]:
+    cells = [row["title"], percent(row["accuracy"])]
+    cells += [percent(row["robust_accuracy"].get(eps)) for eps in radii]
+    if has_cues:
+      cues = row.get("cues", {})
+      cells += [percent(cues.get(c)) for c in ("shape", "texture")]
+    if has_paper:
+      printed = row["paper"] or {"accuracy": None, "robust_accuracy": {}}
+      cells += [percent(printed["accuracy"])]
+      cells += [percent(printed["robust_accuracy"].get(eps)) for eps in radii]
+    rows.append(cells)
+  return aligned(rows)
+
+
+def notes(results: dict[str, Any]) -> list[str]:
+  """Returns what a reader of the table must know, a line each."""
+  attacks, sizes = {}, set()
+  for row in results["rows"]:
+    shown = dict(row["attack"])
+    stuck = shown.pop("zero_gradient_fraction", 0.0)
+    text = ", ".join(f"{k} {v}" for k, v in shown.items())
+    attacks[text] = max(attacks.get(text, 0.0), stuck)
+    sizes.add(row["num_examples"])
+  lines = [f"attack: {text}; examples that met a zero gradient: at most "
+           f"{stuck:.2%}" for text, stuck in attacks.items()]  # fmt: skip
+  lines.append(
+    "percent correct of "
+    + ", ".join(str(size) for size in sorted(sizes))
+    + f" test images; seed {results['seed']}"
+  )
+  return lines

@@ -1,0 +1,125 @@
+"""A kind of stage is one file: a new one needs a `Kind` and a name."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from unittest import mock
+
+import numpy as np
+import toy_study
+import toys
+from absl.testing import absltest, parameterized
+from ml_collections import ConfigDict
+
+import robust_features
+from robust_features import recipes
+from robust_features.study import run, settings
+from robust_features.study.graph import Kind
+from robust_features.study.kinds import KINDS
+from robust_features.study.parse import parse
+
+PACKAGE = pathlib.Path(robust_features.__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A toy kind: counts the classes of a set."""
+
+  data: settings.DataName
+  split: settings.Split
+  most: int
+
+
+def _run(study, name, stage, directory):
+  del name
+  (directory / "note.txt").write_text("ran")
+  counts = np.bincount(study.dataset(stage.data, stage.split).labels)
+  return {"counts": counts[: stage.most].tolist()}
+
+
+def _report(found):
+  return [
+    (f"{name}: classes", [str(result["counts"])])
+    for name, result in found.items()
+  ]
+
+
+def _shrink(stage):
+  stage.most = 1
+
+
+COUNT = Kind(stage=Stage, run=_run, section="counts", report=_report,
+             shrink=_shrink)  # fmt: skip
+
+
+class NewKindTest(absltest.TestCase):
+  def config(self, folder):
+    toy_study.write_npz(folder)
+    found = recipes.study("counting")
+    found.data.D = recipes.data("npz", name="toy", data_dir=str(folder))
+    found.stages.count = ConfigDict(
+      {"kind": "count", "data": "D", "split": "test", "most": 3}
+    )
+    return found
+
+  def setUp(self):
+    super().setUp()
+    self.enterContext(mock.patch.dict(KINDS, {"count": COUNT}))
+    self.folder = toys.folder(self)
+
+  def test_it_runs_reports_and_is_skipped(self):
+    workdir = self.folder / "run"
+    found = run.run(self.config(self.folder), workdir)
+    counts = found["counts"]["count"]["counts"]
+    self.assertEqual(sum(counts), 30)
+    text = (workdir / "results.md").read_text()
+    self.assertIn(f"## count: classes\n\n{counts}", text)
+    (workdir / "count" / "note.txt").unlink()
+    run.run(self.config(self.folder), workdir)
+    self.assertFalse((workdir / "count" / "note.txt").exists())
+    made = json.loads((workdir / "count" / "provenance.json").read_text())
+    self.assertIn("jax", made["versions"])
+
+  def test_its_fields_are_checked(self):
+    config = self.config(self.folder)
+    config.stages.count.split = "tset"
+    with self.assertRaisesRegex(ValueError, "stages.count.split must be one"):
+      parse(config)
+    config = self.config(self.folder)
+    del config.stages.count.most
+    with self.assertRaisesRegex(ValueError, "stages.count.most is missing"):
+      parse(config)
+
+  def test_smoke(self):
+    config = self.config(self.folder)
+    recipes.variant(config, "smoke")
+    self.assertEqual(config.stages.count.most, 1)
+
+
+class LiteralsTest(parameterized.TestCase):
+  @parameterized.parameters(*KINDS)
+  def test_nobody_else_compares_with_a_kind(self, name):
+    """Outside its file a kind's name stands in recipes and in KINDS alone."""
+    literal = re.compile(rf"kind\s*(==|!=|in)[^\n]*[\"']{name}[\"']")
+    for folder in (PACKAGE, PACKAGE.parent / "launch"):
+      for path in folder.rglob("*.py"):
+        self.assertNotRegex(path.read_text(), literal, path)
+
+  @parameterized.parameters(*KINDS)
+  def test_every_kind_is_complete(self, name):
+    kind = KINDS[name]
+    self.assertTrue(dataclasses.is_dataclass(kind.stage))
+    self.assertTrue(kind.stage.__doc__)
+    self.assertIsNotNone(kind.passes)
+    sections = [
+      field.name
+      for field in dataclasses.fields(kind.stage)
+      if dataclasses.is_dataclass(field.type)
+    ]
+    if any(field in ("evaluate", "autoattack") for field in sections):
+      self.assertNotEqual(kind.radii, Kind.radii)
+
+
+if __name__ == "__main__":
+  absltest.main()
