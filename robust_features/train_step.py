@@ -115,25 +115,26 @@ def _variables(params, batch_stats) -> dict[str, Any]:
 
 def learning_rate_fn(cfg: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
   """Returns the learning rate as a function of the step."""
-  total = cfg.num_epochs * steps_per_epoch
   warmup = round(cfg.warmup_epochs * steps_per_epoch)
-
-  def rate(step):
-    step = jnp.asarray(step, jnp.float32)
-    if cfg.schedule == "step":
-      drops = jnp.floor(step / (cfg.drop_every_epochs * steps_per_epoch))
-      factor = jnp.power(cfg.drop_factor, drops)
-    else:
-      done = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
-      factor = {
-        "constant": jnp.ones_like(done),
-        "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * done)),
-        "linear": 1.0 - done,
-      }[cfg.schedule]
-    ramp = jnp.minimum(1.0, (step + 1.0) / max(warmup, 1)) if warmup else 1.0
-    return cfg.learning_rate * factor * ramp
-
-  return rate
+  decay = max(cfg.num_epochs * steps_per_epoch - warmup, 1)
+  peak, drop = cfg.learning_rate, cfg.drop_every_epochs * steps_per_epoch
+  after = {
+    "constant": optax.constant_schedule(peak),
+    "cosine": optax.cosine_decay_schedule(peak, decay),
+    "linear": optax.linear_schedule(peak, 0.0, decay),
+    "step": optax.piecewise_constant_schedule(
+      peak,
+      {
+        at - warmup: cfg.drop_factor for at in range(drop, warmup + decay, drop)
+      },
+    ),
+  }[cfg.schedule]
+  schedule = after
+  if warmup:
+    ramp = optax.linear_schedule(peak / warmup, peak, warmup - 1)
+    schedule = optax.join_schedules([ramp, after], [warmup])
+  # optax counts in int32 and leaves the promotion to JAX.
+  return lambda step: schedule(jnp.asarray(step, jnp.float32))
 
 
 def make_optimizer(
@@ -222,7 +223,6 @@ def train_step(
       return losses.cross_entropy(outputs.logits, y)
 
     x = attacks.maximize(objective, x, keys, adversary).x_adv
-    x = jax.lax.stop_gradient(x)
 
   def mean_loss(params):
     outputs, new = model.apply(

@@ -23,6 +23,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from robust_features import attacks, evaluate, models
 from robust_features.attacks import losses
@@ -206,7 +207,7 @@ def rates(
 
 
 def correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-  """Returns the rank correlation of success and what was learnt from D_det.
+  """Returns Spearman's correlation of success and what was learnt of D_det.
 
   Args:
     rows: With `learner_accuracy`, `untargeted` and `targeted`.
@@ -215,28 +216,9 @@ def correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
     By kind of example; None where either side is constant.
   """
   learnt = np.array([row["learner_accuracy"] for row in rows])
-  found = {
-    kind: rank_correlation(learnt, np.array([row[kind] for row in rows]))
-    for kind in ("untargeted", "targeted")
-  }
-  return {k: None if np.isnan(v) else v for k, v in found.items()}
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-  """Returns ranks `[N]` from 0, ties sharing their mean."""
-  below = (values[None, :] < values[:, None]).sum(1)
-  equal = (values[None, :] == values[:, None]).sum(1)
-  return below + (equal - 1) / 2
-
-
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-  """Returns Spearman's rank correlation of `[N]` and `[N]`, in [-1, 1].
-
-  NaN if either is constant.
-  """
-  ranks = np.stack([_ranks(np.asarray(a)), _ranks(np.asarray(b))])
-  centred = ranks - ranks.mean(axis=1, keepdims=True)
-  sizes = np.sqrt(np.square(centred).sum(axis=1))
-  if not sizes.all():
-    return float("nan")
-  return float(centred[0] @ centred[1] / (sizes[0] * sizes[1]))
+  found = {}
+  for kind in ("untargeted", "targeted"):
+    rates = np.array([row[kind] for row in rows])
+    constant = np.ptp(rates) == 0 or np.ptp(learnt) == 0
+    found[kind] = None if constant else float(stats.spearmanr(learnt, rates)[0])
+  return found

@@ -7,6 +7,7 @@ depend on its batch.
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 def _at(logits: jax.Array, y: jax.Array) -> jax.Array:
@@ -23,7 +24,7 @@ def _largest_other(logits: jax.Array, y: jax.Array) -> jax.Array:
 def cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
   """Returns the cross-entropy in nats, `[B]`."""
   logits = logits.astype(jnp.float32)
-  return jax.nn.logsumexp(logits, axis=1) - _at(logits, y)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, y)
 
 
 def cw_margin(logits: jax.Array, y: jax.Array) -> jax.Array:
