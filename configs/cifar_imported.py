@@ -43,9 +43,9 @@ def get_config(variant: str = ""):
     ("det", "standard", on_det, "D_det", "det_standard"),
   ):
     if kind in ("rand", "det"):
-      construct = recipes.make_targeted(kind)
+      construct = recipes.targeted(kind)
     else:
-      construct = recipes.make_inversion(kind)
+      construct = recipes.inversion(kind)
     recipes.add_data_set(config, f"d_{kind}", source, construct, recipe)
     model, title = f"on_d_{kind}", f"on {symbol}"
     recipes.add_row(config, model, title, evaluation, paper=printed)

@@ -41,7 +41,7 @@ def get_config(variant: str = ""):
   for source in ("standard", "robust"):
     for kind, recipe in (("rand", on_rand), ("det", on_det)):
       name, printed = f"d_{kind}_{source}", f"{kind}_{source}"
-      construct = recipes.make_targeted(kind)
+      construct = recipes.targeted(kind)
       recipes.add_data_set(config, name, source, construct, recipe)
       title = f"on D_{kind}, {source} source"
       row(f"on_{name}", title, printed)

@@ -39,8 +39,8 @@ def get_config(variant: str = ""):
   row("standard", "standard training", "standard")
   row("robust", "adversarial training", "robust")
   for kind, source in (("nonrobust", "standard"), ("robust", "robust")):
-    from_image = recipes.make_inversion(kind)
-    from_noise = recipes.make_inversion(kind, init="noise")
+    from_image = recipes.inversion(kind)
+    from_noise = recipes.inversion(kind, init="noise")
     from_noise.attack.num_steps = 10_000  # Footnote 16.
     # Ten times the work an image: short shards, so that little is lost where
     # the machine is lent for minutes.

@@ -39,10 +39,10 @@ def get_config(variant: str = ""):
   robust.adversary = recipes.attack("l2", 0.5, 0.15, 5)
   plain = recipes.train(**standard)
   plain.augment = recipes.no_augmentation()
-  inversion = {"attack": recipes.make_inversion("robust").attack}
+  inversion = {"attack": recipes.inversion("robust").attack}
   inversion["attack"].num_steps = 100
   inversion["attack"].step_size = 0.2
-  targeted = {"attack": recipes.make_targeted("rand").attack}
+  targeted = {"attack": recipes.targeted("rand").attack}
   # Twice the paper's radius: on so small a network's D_det at 0.5 another one
   # learns less than chance.
   targeted["attack"].eps, targeted["attack"].step_size = 1.0, 0.2

@@ -44,7 +44,7 @@ PLAIN = ("plain_cnn", "mlp")
 def _paper(config):
   """Fills in the study at full size."""
   config.data.D = recipes.cifar10()
-  construct = recipes.make_targeted("det")
+  construct = recipes.targeted("det")
   return {
     "standard": recipes.train(),
     "on_det": recipes.train(num_epochs=200, augment=recipes.no_augmentation()),
@@ -70,7 +70,7 @@ def _small(config):
   )
   on_det = recipes.train(**standard)
   on_det.augment = recipes.no_augmentation()
-  construct = recipes.make_targeted("det")
+  construct = recipes.targeted("det")
   # Twice the paper's radius: of so small a source's D_det at 0.5 the same
   # network learns less than chance (9.1%; 20.7% at 1.0, one seed).
   construct.attack.eps, construct.attack.step_size = 1.0, 0.2

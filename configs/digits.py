@@ -25,7 +25,7 @@ def get_config(variant: str = ""):
   )
   robust = recipes.train(**standard)
   robust.adversary = recipes.adversary(EPS)
-  inversion = {"attack": recipes.make_inversion("robust").attack}
+  inversion = {"attack": recipes.inversion("robust").attack}
   targeted = {"attack": recipes.attack("l2", EPS, 0.1, 100)}
   recipes.paper_study(
     config,

@@ -43,9 +43,9 @@ def get_config(variant: str = ""):
   robust.adversary = recipes.adversary(EPS)
   # At the full radius from the start it would stay at chance.
   robust.eps_ramp_epochs = 8.0
-  inversion = {"attack": recipes.make_inversion("robust").attack}
+  inversion = {"attack": recipes.inversion("robust").attack}
   inversion["attack"].num_steps = 100
-  targeted = {"attack": recipes.make_targeted("rand").attack}
+  targeted = {"attack": recipes.targeted("rand").attack}
   targeted["attack"].num_steps = 20
   recipes.paper_study(
     config,

@@ -92,7 +92,8 @@ class Evaluation:
   Attributes:
     accuracy: Fraction classified correctly.
     robust_accuracy: The same under attack, by radius.
-    class_robust_accuracy: By radius, the fraction of every class.
+    class_robust_accuracy: By radius, the fraction of every class; None for a
+      class without images.
     attack: The attack's settings, gradient calls an example and fraction of
       attacked examples that ever met a zero gradient.
     num_examples: Size of the set.
@@ -101,7 +102,7 @@ class Evaluation:
 
   accuracy: float
   robust_accuracy: dict[float, float]
-  class_robust_accuracy: dict[float, list[float]]
+  class_robust_accuracy: dict[float, list[float | None]]
   attack: dict[str, Any]
   num_examples: int
   seconds: float
@@ -252,10 +253,12 @@ def _part_name(cfg: EvaluateConfig, eps: float) -> str:
   return f"eps{eps:g}-steps{cfg.num_steps}-ratio{cfg.step_ratio:g}"
 
 
-def _by_class(alive: np.ndarray, dataset: ds.Dataset) -> list[float]:
+def _by_class(alive: np.ndarray, dataset: ds.Dataset) -> list[float | None]:
   counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
   left = np.bincount(dataset.labels[alive], minlength=dataset.num_classes)
-  return [float(v) for v in left / np.maximum(counts, 1)]
+  return [
+    float(a / b) if b else None for a, b in zip(left, counts, strict=True)
+  ]
 
 
 def _strength(cfg: EvaluateConfig, zero_gradient_fraction: float) -> dict:

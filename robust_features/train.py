@@ -55,16 +55,19 @@ class RunConfig:
   Attributes:
     chunk_steps: Steps run in one call, between looks at signals and logs.
     checkpoint_every_seconds: Least time between two checkpoints.
+    eval_batch_size: Held-out images evaluated at a time.
   """
 
   chunk_steps: int
   checkpoint_every_seconds: float
+  eval_batch_size: int = 250
 
   def __post_init__(self):
-    if self.chunk_steps < 1:
-      raise ValueError(
-        f"chunk_steps must be at least 1, got {self.chunk_steps}"
-      )
+    for name in ("chunk_steps", "eval_batch_size"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} must be at least 1, got {getattr(self, name)}"
+        )
 
 
 class TrainResult(NamedTuple):
@@ -73,7 +76,7 @@ class TrainResult(NamedTuple):
   Attributes:
     variables: Those of the last step, which the paper's tables use.
     best_variables: Those of the best validation accuracy (robust accuracy for
-      adversarial training).
+      adversarial training); the last ones where nothing is held out.
     history: One record an evaluated epoch: epoch, train_loss, train_accuracy,
       validation_accuracy and, for adversarial training,
       validation_robust_accuracy.
@@ -302,11 +305,12 @@ class _Driver:
       step, {f"epoch/{k}": v for k, v in record.items() if k != "epoch"}
     )
     score = record.get(
-      "validation_robust_accuracy", record.get("validation_accuracy", 0.0)
+      "validation_robust_accuracy", record.get("validation_accuracy")
     )
-    if score > self.best["score"]:
+    # Without a criterion the best is the last.
+    if score is None or score > self.best["score"]:
       variables = jax.tree.map(jnp.copy, self.state.variables)
-      self.best = {"variables": variables, "score": score}
+      self.best = {"variables": variables, "score": score or 0.0}
 
   def _validate(self) -> dict[str, float]:
     if not self.validation.num_examples:
@@ -324,7 +328,7 @@ class _Driver:
         num_restarts=1,
         loss="cross_entropy",
         bn_mode="running",
-        batch_size=max(self.cfg.batch_size, 250),
+        batch_size=max(self.cfg.batch_size, self.run.eval_batch_size),
       ),
       self.keys[_EVAL],
       "validate",

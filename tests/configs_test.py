@@ -167,11 +167,11 @@ class RecipesTest(absltest.TestCase):
     self.assertEqual(found.start, "x")
 
   def test_constructions(self):
-    found = recipes.make_inversion("robust")
+    found = recipes.inversion("robust")
     attack = found.attack
     self.assertEqual((attack.num_steps, attack.step_size), (1000, 0.1))
     self.assertEqual(attack.eps, float("inf"))
-    found = recipes.make_targeted("det")
+    found = recipes.targeted("det")
     attack = found.attack
     self.assertEqual(
       (attack.num_steps, attack.step_size, attack.eps), (100, 0.1, 0.5)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from absl.testing import absltest, parameterized
 
 from robust_features import evaluate, models
 from robust_features.data import dataset as ds
+from robust_features.models import Outputs
 from robust_features.runtime import preemption
 
 
@@ -146,14 +148,32 @@ class InvarianceTest(parameterized.TestCase):
     batch = models.apply(model, variables, x, "batch").logits
     self.assertGreater(float(jnp.abs(running - batch).max()), 1e-3)
 
-  def test_restarts_only_help_the_attacker(self):
-    model, variables, data = cnn_problem()
-    one = run(model, variables, data, config(num_steps=1, eps=(0.3,)))
-    many = run(
-      model, variables, data, config(num_steps=1, eps=(0.3,), num_restarts=4)
-    )
-    self.assertLessEqual(many.robust_accuracy[0.3], one.robust_accuracy[0.3])
-    self.assertEqual(many.attack["gradients"], 4)
+  def test_restarts_are_made(self):
+    """From the image no gradient leads on; from random points some do."""
+
+    class Plateau(nn.Module):
+      def __call__(self, x, *, bn_mode="running", fake_relu=False):
+        del bn_mode, fake_relu
+        climb = jax.nn.relu(x.sum(axis=(1, 2, 3)) - 6.02)
+        logits = jnp.stack([jnp.full_like(climb, 0.1), climb], axis=1)
+        return Outputs(logits, climb[:, None])
+
+    images = np.full((24, 2, 2, 3), 0.5, np.float32)
+    data = ds.make(images, np.zeros(24, np.int32), 2)
+    cfg = config(num_steps=3, eps=(0.2,))
+    one = run(Plateau(), {}, data, cfg)
+    self.assertEqual(one.robust_accuracy[0.2], 1.0)
+    self.assertEqual(one.attack["zero_gradient_fraction"], 1.0)
+    many = run(Plateau(), {}, data, dataclasses.replace(cfg, num_restarts=6))
+    self.assertLess(many.robust_accuracy[0.2], 0.3)
+    self.assertEqual(many.attack["gradients"], 18)
+
+  def test_a_class_without_images_has_no_accuracy(self):
+    model, variables, data, _, _ = linear_problem()
+    only = ds.take(data, np.flatnonzero(data.labels == 1))
+    found = run(model, variables, only, config(eps=(0.1,)))
+    self.assertIsNone(found.class_robust_accuracy[0.1][0])
+    self.assertGreater(found.class_robust_accuracy[0.1][1], 0)
 
 
 class StrengthTest(parameterized.TestCase):

@@ -29,7 +29,7 @@ def config(data_dir, **overrides):
     num_epochs=2, batch_size=8, schedule="constant",
     augment=recipes.no_augmentation(), eval_every_epochs=1,
   )  # fmt: skip
-  rand = recipes.make_targeted("rand")
+  rand = recipes.targeted("rand")
   rand.attack.num_steps, rand.batch_size, rand.shard_size = 2, 16, 20
   attack = recipes.evaluation(num_steps=3, batch_size=30)
   made = found.stages

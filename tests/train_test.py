@@ -1,6 +1,7 @@
 """Training against numpy; interrupted equals straight, bit for bit."""
 
 import dataclasses
+import functools
 import json
 import signal
 from unittest import mock
@@ -14,6 +15,7 @@ from absl.testing import absltest, parameterized
 from robust_features import attacks, evaluate, models, train, train_step
 from robust_features.attacks import AttackConfig
 from robust_features.data import augment
+from robust_features.data import dataset as ds
 from robust_features.runtime import checkpoint, preemption, sharding
 from robust_features.train import RunConfig
 
@@ -324,6 +326,55 @@ class ResumeTest(parameterized.TestCase):
     self.assertEqual(train._train_chunk._cache_size(), before + 1)
 
 
+class PromisesTest(absltest.TestCase):
+  """Which example, which key, which step: the driver against its rule."""
+
+  @jax.debug_key_reuse(False)  # It counts what a loop outside jit does twice.
+  def test_order_and_keys(self):
+    cfg = toys.recipe(
+      num_epochs=3, batch_size=8,
+      augment=augment.AugmentConfig(2, True, 0.2, 2.0),
+      adversary=AttackConfig("l2", 0.4, 0.2, 1, start="random"),
+    )  # fmt: skip
+    data, model, key = toys.dataset(20), toys.Linear(3), jax.random.key(7)
+    found = train.train(
+      cfg, STRAIGHT, model, data, toys.dataset(4, seed=1),
+      toys.folder(self), key,
+    )  # fmt: skip
+    steps = 20 // 8  # The last four of every epoch are left out.
+    init, order, step_key = (jax.random.fold_in(key, i) for i in range(3))
+    state = train_step.init_state(model, cfg, steps, (8, 8, 3), init)
+    take = jax.jit(
+      functools.partial(
+        train_step.train_step, model=model, adversary=cfg.adversary,
+        tx=train_step.make_optimizer(cfg, steps), attack_bn_mode="running",
+      )
+    )  # fmt: skip
+
+    @jax.jit
+    def keys_of(step, indices):
+      of_step = jax.random.fold_in(step_key, step)
+      split = [
+        jax.random.split(jax.random.fold_in(of_step, i)) for i in indices
+      ]
+      return [jnp.stack([pair[j] for pair in split]) for j in range(2)]
+
+    changed = jax.jit(lambda x, keys: augment.augment(x, keys, cfg.augment))
+    for step in range(3 * steps):
+      epoch_key = jax.random.fold_in(order, step // steps)
+      shuffled = jax.random.permutation(epoch_key, 20)
+      at = 8 * (step % steps)
+      indices = np.asarray(shuffled[at : at + 8])
+      augments, attacks_ = keys_of(jnp.int32(step), indices)
+      x = ds.to_float(data.images[indices])
+      x = changed(x, augments)
+      state = take(state, x, jnp.asarray(data.labels[indices]), attacks_)
+    for name, value in found.variables["params"].items():
+      np.testing.assert_allclose(
+        value, state.params[name], rtol=1e-5, atol=1e-6
+      )
+
+
 class DriverTest(parameterized.TestCase):
   def test_it_learns_and_says_so(self):
     cfg = toys.recipe(num_epochs=6, learning_rate=0.1)
@@ -359,6 +410,17 @@ class DriverTest(parameterized.TestCase):
     self.assertNotEqual(best_digest, found.digest)
     for which, want in (("last", found.digest), ("best", best_digest)):
       self.assertEqual(checkpoint.digest(saved(workdir, which)), want)
+
+  def test_without_a_criterion_the_best_is_the_last(self):
+    model, workdir = toys.small_cnn(), toys.folder(self)
+    nothing = toys.dataset(4, seed=1)
+    nothing = ds.take(nothing, np.arange(0))
+    found = train.train(
+      toys.recipe(), STRAIGHT, model, toys.dataset(44), nothing, workdir,
+      jax.random.key(0),
+    )  # fmt: skip
+    self.assertEqual(found.best_digest, found.digest)
+    self.assertEqual(checkpoint.digest(saved(workdir, "best")), found.digest)
 
   def test_robust_accuracy_chooses_the_best_of_adversarial_training(self):
     cfg = toys.recipe(num_epochs=3, adversary=ATTACK, learning_rate=0.1)

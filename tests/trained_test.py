@@ -27,7 +27,7 @@ def config(folder):
   evaluation = recipes.evaluation(eps=(0.5,), num_steps=2)
   for name in ("here", "there"):
     recipes.add_row(found, name, name, evaluation)
-  inversion = recipes.make_inversion("robust")
+  inversion = recipes.inversion("robust")
   inversion.attack.num_steps = 2
   recipes.add_data_set(found, "d_robust", "there", inversion, recipe)
   return found

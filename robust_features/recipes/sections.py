@@ -128,7 +128,7 @@ def train(**changes: Any) -> Any:
   )
 
 
-def make_inversion(kind: str, **changes: Any) -> Any:
+def inversion(kind: str, **changes: Any) -> Any:
   """Returns D_R's or D_NR's construction: table 5, 1,000 steps of 0.1."""
   return make(
     {
@@ -144,7 +144,7 @@ def make_inversion(kind: str, **changes: Any) -> Any:
   )
 
 
-def make_targeted(kind: str, **changes: Any) -> Any:
+def targeted(kind: str, **changes: Any) -> Any:
   """Returns D_rand's or D_det's construction: table 6, 100 steps in 0.5."""
   return make(
     {

@@ -20,7 +20,11 @@ def study(name: str, *, seed: int = 0) -> Any:
       "models": {},
       "stages": {},
       "table": (),
-      "run": {"chunk_steps": 50, "checkpoint_every_seconds": 60.0},
+      "run": {
+        "chunk_steps": 50,
+        "checkpoint_every_seconds": 60.0,
+        "eval_batch_size": 250,
+      },
     }
   )
 
@@ -72,8 +76,8 @@ def paper_study(
     on_nonrobust: See `on_robust`.
     on_rand: See `on_robust`.
     on_det: See `on_robust`.
-    inversion: Changes to `make_inversion`.
-    targeted: Changes to `make_targeted`.
+    inversion: Changes to `inversion`.
+    targeted: Changes to `targeted`.
     evaluation: Of every row.
   """
   config.stages.standard = stages.train_stage("main", "D", standard)
@@ -93,9 +97,9 @@ def paper_study(
      "det_robust"),
   ):  # fmt: skip
     if kind in ("rand", "det"):
-      construct = sections.make_targeted(kind, **targeted)
+      construct = sections.targeted(kind, **targeted)
     else:
-      construct = sections.make_inversion(kind, **inversion)
+      construct = sections.inversion(kind, **inversion)
     add_data_set(config, name, source, construct, recipe)
     row(f"on_{name}", title, paper=printed)
     if kind == "det":

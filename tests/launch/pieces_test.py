@@ -101,7 +101,7 @@ class ProgressTest(absltest.TestCase):
     config, root = recipes.study("s"), folder(self)
     for name in ("a", "b"):
       config.stages[name] = recipes.train_stage("main", "D", recipes.train())
-    construct = recipes.make_inversion("robust")
+    construct = recipes.inversion("robust")
     for name in ("c", "d"):
       config.stages[name] = recipes.construct_stage("a", construct)
     for name in "abc":
@@ -250,7 +250,7 @@ class CostTest(parameterized.TestCase):
       num_epochs=2, batch_size=1000, eval_every_epochs=1,
       adversary=recipes.adversary(0.5)))  # fmt: skip
     config.stages.b = recipes.construct_stage(
-      "a", recipes.make_targeted("rand"), split="test"
+      "a", recipes.targeted("rand"), split="test"
     )
     config.stages.c = recipes.evaluate_stage(
       "a", "t", recipes.evaluation(num_steps=20), data="b"
