@@ -126,6 +126,11 @@ def _train_chunk(
   return state, state.sums
 
 
+# One program each instead of one a tensor.
+_init_state = jax.jit(init_state, static_argnums=(0, 1, 2, 3))
+_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
 @functools.partial(jax.jit, static_argnames="num_examples")
 def _epoch_order(key, epoch, num_examples):
   return jax.random.permutation(
@@ -216,7 +221,7 @@ class _Driver:
     self.num_examples = train_set.num_examples
     self.steps_per_epoch = train_set.num_examples // cfg.batch_size
     self.keys = [jax.random.fold_in(key, stream) for stream in range(4)]
-    state = init_state(
+    state = _init_state(
       model, cfg, self.steps_per_epoch, train_set.image_shape,
       self.keys[_INIT],
     )  # fmt: skip
@@ -225,7 +230,7 @@ class _Driver:
     self.state: TrainState = sharding.replicate(saved["state"])
     self.best = {
       # A copy: the state's own buffers are donated to the next chunk.
-      "variables": jax.tree.map(jnp.copy, sharding.replicate(saved["best"])),
+      "variables": _copy(sharding.replicate(saved["best"])),
       "score": metadata.get("best_score", -1.0),
     }
     self.history = metadata.get("history", [])
@@ -309,7 +314,7 @@ class _Driver:
     )
     # Without a criterion the best is the last.
     if score is None or score > self.best["score"]:
-      variables = jax.tree.map(jnp.copy, self.state.variables)
+      variables = _copy(self.state.variables)
       self.best = {"variables": variables, "score": score or 0.0}
 
   def _validate(self) -> dict[str, float]:

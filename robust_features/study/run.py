@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from robust_features.runtime import files
+from robust_features.runtime import compilation, files, logs
 from robust_features.study import provenance, report
 from robust_features.study.graph import Section, Study
 from robust_features.study.kinds import KINDS
@@ -25,6 +25,8 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
   workdir = pathlib.Path(workdir)
+  compilation.listen()
+  begin = compilation.mark()
   study = Study(parse(config), workdir)
   _claim(config, workdir)
   study.preflight()
@@ -32,7 +34,11 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     study.require(name)
   nothing = {kind.section: {} for kind in KINDS.values()}
   results = nothing | study.results() | provenance.provenance()
+  programs, results["compile_seconds"] = compilation.since(begin)
   publish(results, workdir)
+  if programs:
+    seconds = results["compile_seconds"]
+    logs.say(f"compiled {programs} programs in {seconds:.1f} s")
   return results
 
 

@@ -57,5 +57,6 @@ def markdown(results: dict[str, Any], sections: list[Section]) -> str:
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += ["", "## Made with", "", f"- commit `{results['commit']}`"]
   lines += [f"- {results['devices']}, {results['cores']} cores"]
+  lines += [f"- {results['compile_seconds']:.1f} s of compiling"]
   lines += [f"- {versions}", f"- XLA_FLAGS: {results['xla_flags'] or '-'}", ""]
   return "\n".join(lines)

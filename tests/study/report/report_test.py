@@ -68,7 +68,7 @@ def results():
   return {
     "study": "toy", "seed": 4, "rows": rows, "commit": "abc",
     "devices": "2 x cpu", "versions": {"jax": "1.2.3"}, "cores": 4,
-    "xla_flags": "--a=1",
+    "xla_flags": "--a=1", "compile_seconds": 3.25,
     "models": {"base": {"history": history, "num_params": 12345,
                         "seconds": 61.0}},
     "imported": {"theirs": {"model": {"name": "resnet50"}, "num_params": 67890,
@@ -139,6 +139,7 @@ class MarkdownTest(absltest.TestCase):
       "# toy", TABLE, "d_rand", "1.234", "62.50", "12,345", "75.00", "sweep",
       "nearest", "eps=0.25: 6.25%", "0.123", "1000 steps",
       "l2, eps=0.5", "10.00", "commit `abc`", "2 x cpu, 4 cores", "jax 1.2.3",
+      "3.2 s of compiling",
       "XLA_FLAGS: --a=1",
       "resnet50", "67,890", "a.pt", "f00d",
     ):  # fmt: skip
