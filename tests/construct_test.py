@@ -333,7 +333,7 @@ class ResumeTest(parameterized.TestCase):
     def stop_in_the_second_shard():
       seen.append(1)
       if len(seen) == 3:
-        preemption._requested.append(15)
+        preemption.request()
       check()
 
     with self.assertRaises(preemption.Stopped):

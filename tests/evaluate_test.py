@@ -253,7 +253,7 @@ class RefusalTest(parameterized.TestCase):
   def test_a_request_to_stop_is_honoured_between_batches(self):
     model, variables, data, _, _ = linear_problem()
     self.addCleanup(preemption.reset)
-    preemption._requested.append(15)
+    preemption.request()
     with self.assertRaises(preemption.Stopped):
       run(model, variables, data, config())
 

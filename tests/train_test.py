@@ -246,7 +246,7 @@ class ResumeTest(parameterized.TestCase):
   def test_interrupted_equals_straight(self, chunk_steps, after):
     workdir = toys.folder(self)
     interrupted = Interrupted(
-      self, after, lambda: preemption._requested.append(15)
+      self, after, lambda: preemption.request()
     )
     found, stops = interrupted.run(
       self.cfg, RunConfig(chunk_steps, 1e9), workdir

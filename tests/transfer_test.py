@@ -138,7 +138,7 @@ class LinearTest(absltest.TestCase):
 
   def test_a_request_to_stop_is_honoured(self):
     self.addCleanup(preemption.reset)
-    preemption._requested.append(15)
+    preemption.request()
     with self.assertRaises(preemption.Stopped):
       transfer.make_examples(
         self.source, self.source_variables, self.data, config(),

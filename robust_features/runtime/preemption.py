@@ -1,12 +1,16 @@
 """Ends long work at a safe point when the process is asked to stop.
 
 The first SIGTERM or SIGINT sets a flag; drivers look at it between chunks of
-work, save, and raise `Stopped`. A second signal ends the process at once.
+work, save, and raise `Stopped`. A second signal ends the process at once. Where
+a run has several processes, one that is asked stops all of them, at the same
+chunk.
 """
 
 import signal
 
-_requested: list[int] = []
+from robust_features.runtime import processes
+
+_requests: list[int] = []  # Numbers of signals, of this process alone.
 
 
 class Stopped(Exception):
@@ -21,23 +25,34 @@ def install() -> None:
 
 def _handle(number, frame) -> None:
   del frame
-  if _requested:
+  if _requests:
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
-  _requested.append(number)
+  request(number)
+
+
+def request(number: int = signal.SIGTERM) -> None:
+  """Asks this process to stop, as a signal of this number does."""
+  _requests.append(number)
+
+
+def pending() -> bool:
+  """Returns whether this process itself was asked to stop."""
+  return bool(_requests)
 
 
 def requested() -> bool:
-  """Returns whether the process was asked to stop."""
-  return bool(_requested)
+  """Returns whether any process was asked to; all of them call it together."""
+  return bool(processes.agree(pending()))
 
 
 def check() -> None:
-  """Raises `Stopped` if the process was asked to stop."""
-  if _requested:
-    raise Stopped(signal.Signals(_requested[0]).name)
+  """Raises `Stopped` if any process was asked to; all call it together."""
+  number = processes.agree(_requests[0] if _requests else 0)
+  if number:
+    raise Stopped(signal.Signals(number).name)
 
 
 def reset() -> None:
   """Forgets a request, for the next run in the same process."""
-  _requested.clear()
+  _requests.clear()

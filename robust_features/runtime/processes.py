@@ -1,0 +1,153 @@
+"""One run of many processes: how they meet, who writes, what they agree on.
+
+Every process runs the same program on the same arguments. What its own clock,
+signals or disk tell it may differ, so whatever follows from these is decided
+by `agree`, once for all. The first process writes; the others wait and read.
+
+Exit statuses are a contract with whoever restarts a run: 0 for finished, 1 for
+a user's error, which no restart mends, 143 for stopped by a signal and saved,
+128 and above for a lost process.
+"""
+
+import os
+import sys
+import threading
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+# JAX waits 100 s for a silent process and 5 minutes for one that will not end.
+_HEARTBEAT_SECONDS = 30
+_SHUTDOWN_SECONDS = 10
+
+
+def join(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+  wait_seconds: float = 60.0,
+) -> None:
+  """Meets the other processes of this run; must come before JAX is used.
+
+  Where not all are there in time the process says so in one line and ends with
+  status 1; JAX would abort with a stack dump.
+
+  Args:
+    coordinator: HOST:PORT of process 0. By default JAX finds this and the two
+      others itself, on a TPU slice, under Slurm, Open MPI or Kubernetes.
+    num_processes: How many there are.
+    process_id: Which one this is, from 0.
+    wait_seconds: How long the others may take to appear.
+
+  Raises:
+    ValueError: If the three do not fit together, if JAX knows no cluster here,
+      or if the processes were told different numbers of them.
+  """
+  given = (coordinator, num_processes, process_id)
+  if None in given and given != (None, None, None):
+    raise ValueError(
+      "--coordinator, --num_processes and --process_id go together, got "
+      f"{coordinator!r}, {num_processes!r} and {process_id!r}"
+    )
+  if coordinator is not None:
+    _check(coordinator, num_processes, process_id)
+  # JAX's own handler would take SIGTERM from ours, or ours from it, whichever
+  # is set later.
+  jax.config.update("jax_enable_preemption_service", False)
+  failed: list[Exception] = []
+  meeting = threading.Thread(
+    target=_meet, args=(given, wait_seconds, failed), daemon=True
+  )
+  meeting.start()
+  meeting.join(wait_seconds)
+  if meeting.is_alive():
+    end(_in_vain(given, wait_seconds), 1)
+  if failed:
+    raise ValueError(_no_cluster(coordinator, failed[0]))
+  if num_processes is not None:
+    counts = multihost_utils.process_allgather(np.int32(num_processes))
+    if len(set(counts.tolist())) > 1:
+      raise ValueError(
+        "--num_processes must be the same for every process, got "
+        f"{' and '.join(str(count) for count in counts)}"
+      )
+
+
+def _meet(given: tuple, wait_seconds: float, failed: list[Exception]) -> None:
+  """Runs in a thread: JAX, once it waits, hears neither signals nor clocks."""
+  try:
+    jax.distributed.initialize(
+      *given,
+      initialization_timeout=int(wait_seconds) + 30,
+      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+      shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+    )
+  except (ValueError, RuntimeError, OSError) as error:
+    failed.append(error)
+
+
+def _check(coordinator: str, num_processes, process_id) -> None:
+  host, _, port = coordinator.rpartition(":")
+  if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    raise ValueError(f"--coordinator must be HOST:PORT, got {coordinator!r}")
+  if not 0 <= process_id < num_processes:
+    raise ValueError(
+      f"--process_id must be in [0, {num_processes}), the number of "
+      f"processes, got {process_id}"
+    )
+
+
+def _no_cluster(coordinator: str | None, error: Exception) -> str:
+  if coordinator is None:
+    return (
+      f"JAX knows no cluster here ({error}); give --coordinator=HOST:PORT, "
+      "--num_processes=N and --process_id=I"
+    )
+  return f"--coordinator={coordinator} cannot be used ({error})"
+
+
+def _in_vain(given: tuple, wait_seconds: float) -> str:
+  coordinator, num_processes, process_id = given
+  who, where = "a process", "their coordinator"
+  if coordinator is not None:
+    who, where = f"process {process_id} of {num_processes}", coordinator
+  return (
+    f"error: {who} waited {wait_seconds:g} s in vain for the others at {where};"
+    " start them all, with the same --coordinator and --num_processes and each "
+    "with a --process_id of its own"
+  )
+
+
+def end(line: str, status: int) -> None:
+  """Prints a line and ends at once, without waiting for any other process."""
+  sys.stdout.flush()
+  sys.stderr.write(line + "\n")
+  sys.stderr.flush()
+  os._exit(status)
+
+
+def several() -> bool:
+  """Returns whether this run has more than one process."""
+  return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_first() -> bool:
+  """Returns whether this process is the one that writes."""
+  return not several() or jax.process_index() == 0
+
+
+def agree(value: int) -> int:
+  """Returns the largest value that any process gives: True if any says so.
+
+  All processes call it together.
+  """
+  if not several():
+    return int(value)
+  return int(multihost_utils.process_allgather(np.int32(value)).max())
+
+
+def wait(name: str) -> None:
+  """Returns once every process is here; `name` tells which place it is."""
+  if several():
+    multihost_utils.sync_global_devices(name)
