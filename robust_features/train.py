@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from robust_features import attacks, evaluate
 from robust_features.data import augment
 from robust_features.data import dataset as ds
-from robust_features.runtime import preemption, sharding
+from robust_features.runtime import preemption, processes, sharding
 from robust_features.runtime.checkpoint import (
   Checkpoints,
   digest,
@@ -198,7 +198,6 @@ def _saved(state: TrainState) -> dict[str, Any]:
 
 
 def _check_fit(cfg: TrainConfig, train_set: ds.Dataset) -> None:
-  sharding.require_divisible(cfg.batch_size, "batch_size")
   if train_set.num_examples < cfg.batch_size:
     raise ValueError(
       f"batch_size is {cfg.batch_size}, more than the "
@@ -283,7 +282,7 @@ class _Driver:
     bar.set_postfix_str(describe(metrics))
 
   def _metrics(self, step: int, sums: Sums) -> dict[str, float]:
-    loss, correct, count = (float(v) for v in jax.device_get(sums))
+    loss, correct, count = (float(v) for v in sharding.fetch(sums))
     if not math.isfinite(loss):
       kept = self.checkpoints.latest_step()
       raise ValueError(
@@ -345,10 +344,10 @@ class _Driver:
     return metrics
 
   def _save_is_due(self) -> bool:
+    """Asks this process's clock and signals, and those of all the others."""
     elapsed = time.monotonic() - self.saved_at
-    return (
-      preemption.requested() or elapsed >= self.run.checkpoint_every_seconds
-    )
+    due = elapsed >= self.run.checkpoint_every_seconds
+    return bool(processes.agree(due or preemption.pending()))
 
   def save(self) -> None:
     """Saves now, in the background."""

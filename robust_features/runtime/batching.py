@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from robust_features.runtime import preemption
+from robust_features.runtime import preemption, sharding
 
 
 def batches(indices: np.ndarray, batch_size: int):
@@ -60,8 +60,7 @@ def map_batches(
 
   def fetch(batch):
     tree, count = batch
-    tree = jax.device_get(tree)
-    found.append(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], tree))
+    found.append(jax.tree.map(lambda leaf: leaf[:count], sharding.fetch(tree)))
     if bar is not None:
       bar.update(count)
 

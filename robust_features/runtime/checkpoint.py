@@ -13,6 +13,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from robust_features.runtime import sharding
+
 # Orbax reports every save at INFO and, on one host, harmless sharding warnings.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
@@ -28,8 +30,8 @@ def digest(tree: Any) -> str:
   """
   result = hashlib.sha256()
   arrays = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(sharding.fetch(tree))
   }
   for name, array in sorted(arrays.items()):
     result.update(f"{name} {array.dtype} {array.shape}\n".encode())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_features.runtime import files
+from robust_features.runtime import files, sharding
 
 
 class Parts:
@@ -40,12 +40,12 @@ class Parts:
       function: Returns arrays; called with `indices`.
     """
     if self.directory is None:
-      return [np.asarray(array) for array in function(indices)]
+      return sharding.fetch(list(function(indices)))
     path = self.directory / f"{name}-{indices[0]:06d}.npz"
     found = _read(path)
     if found is not None and np.array_equal(found[0], indices):
       return found[1:]
-    arrays = [np.asarray(array) for array in function(indices)]
+    arrays = sharding.fetch(list(function(indices)))
     buffer = io.BytesIO()
     np.savez(buffer, indices, *arrays, allow_pickle=False)
     files.write_bytes(path, buffer.getvalue())

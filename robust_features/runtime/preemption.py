@@ -10,7 +10,7 @@ import signal
 
 from robust_features.runtime import processes
 
-_requests: list[int] = []  # Numbers of signals, of this process alone.
+_requested: list[int] = []  # Numbers of signals, of this process alone.
 
 
 class Stopped(Exception):
@@ -25,7 +25,7 @@ def install() -> None:
 
 def _handle(number, frame) -> None:
   del frame
-  if _requests:
+  if _requested:
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
   request(number)
@@ -33,12 +33,12 @@ def _handle(number, frame) -> None:
 
 def request(number: int = signal.SIGTERM) -> None:
   """Asks this process to stop, as a signal of this number does."""
-  _requests.append(number)
+  _requested.append(number)
 
 
 def pending() -> bool:
   """Returns whether this process itself was asked to stop."""
-  return bool(_requests)
+  return bool(_requested)
 
 
 def requested() -> bool:
@@ -48,11 +48,11 @@ def requested() -> bool:
 
 def check() -> None:
   """Raises `Stopped` if any process was asked to; all call it together."""
-  number = processes.agree(_requests[0] if _requests else 0)
+  number = processes.agree(_requested[0] if _requested else 0)
   if number:
     raise Stopped(signal.Signals(number).name)
 
 
 def reset() -> None:
   """Forgets a request, for the next run in the same process."""
-  _requests.clear()
+  _requested.clear()

@@ -91,6 +91,8 @@ def _check(coordinator: str, num_processes, process_id) -> None:
   host, _, port = coordinator.rpartition(":")
   if not host or not port.isdecimal() or not 0 < int(port) < 65536:
     raise ValueError(f"--coordinator must be HOST:PORT, got {coordinator!r}")
+  if num_processes < 1:
+    raise ValueError(f"--num_processes must be at least 1, got {num_processes}")
   if not 0 <= process_id < num_processes:
     raise ValueError(
       f"--process_id must be in [0, {num_processes}), the number of "

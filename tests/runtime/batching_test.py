@@ -53,7 +53,7 @@ class MapBatchesTest(parameterized.TestCase):
 
     def function(part):
       calls.append(part)
-      preemption._requested.append(15)
+      preemption.request()
       return part
 
     with self.assertRaises(preemption.Stopped):

@@ -30,10 +30,17 @@ class PreemptionTest(parameterized.TestCase):
     preemption.reset()
     preemption.check()
 
+  def test_a_request_is_as_good_as_a_signal(self):
+    self.assertFalse(preemption.pending())
+    preemption.request(signal.SIGINT)
+    self.assertTrue(preemption.pending())
+    with self.assertRaisesRegex(preemption.Stopped, "SIGINT"):
+      preemption.check()
+
   def test_the_second_signal_ends_the_process(self):
     code = """
 import os, signal
-from robust_features import preemption
+from robust_features.runtime import preemption
 preemption.install()
 os.kill(os.getpid(), signal.SIGTERM)
 print("alive", flush=True)

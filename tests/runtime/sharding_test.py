@@ -1,4 +1,7 @@
-"""Batches are split over the devices, all else is on each of them."""
+"""Batches are split over the devices, all else is on each of them.
+
+Several processes are in `processes_test`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +31,35 @@ class ShardingTest(absltest.TestCase):
       [s.data.shape for s in found.addressable_shards], [(2, 3)] * 2
     )
 
-  def test_a_batch_that_cannot_be_split_is_refused(self):
-    sharding.require_divisible(4, "batch_size")
-    with self.assertRaisesRegex(
-      ValueError, "batch_size must be a multiple of the 2 devices, got 5"
-    ):
-      sharding.require_divisible(5, "batch_size")
+  def test_a_batch_need_not_be_a_multiple_of_the_devices(self):
+    x = np.arange(15.0, dtype=np.float32).reshape(5, 3)
+    split = jax.jit(lambda x: sharding.split_batch(x) * 2)
+    found = sharding.fetch(split(sharding.replicate(x)))
+    np.testing.assert_array_equal(found, 2 * x)
+
+  def test_what_is_in_place_is_not_moved_again(self):
+    there = sharding.replicate(np.ones((4, 3), np.float32))
+    self.assertIs(sharding.replicate(there), there)
+    self.assertIsNot(sharding.place(there, sharding.over_data()), there)
+
+  def test_place_over_data(self):
+    x = np.arange(8, dtype=np.int32)
+    found = sharding.place({"x": x}, sharding.over_data())["x"]
+    parts = [shard.data for shard in found.addressable_shards]
+    np.testing.assert_array_equal(parts, [x[:4], x[4:]])
+
+  def test_fetch_returns_numpy(self):
+    tree = {
+      "split": sharding.place(np.arange(4), sharding.over_data()),
+      "host": np.ones(2),
+      "scalar": sharding.replicate(jnp.float32(3)),
+    }
+    found = sharding.fetch(tree)
+    jax.tree.map(np.testing.assert_array_equal, found, {
+      "split": np.arange(4), "host": np.ones(2), "scalar": np.float32(3),
+    })  # fmt: skip
+    for leaf in found.values():
+      self.assertIsInstance(leaf, np.ndarray)
 
 
 if __name__ == "__main__":
