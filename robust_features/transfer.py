@@ -219,6 +219,9 @@ def correlations(rows: list[dict[str, Any]]) -> dict[str, float | None]:
   found = {}
   for kind in ("untargeted", "targeted"):
     rates = np.array([row[kind] for row in rows])
-    constant = np.ptp(rates) == 0 or np.ptp(learnt) == 0
-    found[kind] = None if constant else float(stats.spearmanr(learnt, rates)[0])
+    if np.ptp(rates) == 0 or np.ptp(learnt) == 0:
+      found[kind] = None
+    else:
+      correlation: Any = stats.spearmanr(learnt, rates)
+      found[kind] = float(correlation.statistic)
   return found

@@ -18,7 +18,7 @@ from robust_features import construct, evaluate, models
 from robust_features.attacks import AttackConfig
 from robust_features.data import constructed
 from robust_features.data import dataset as ds
-from robust_features.models.layers import Outputs, last_relu
+from robust_features.models.layers import Outputs, relu
 from robust_features.runtime import preemption
 
 INVERT = AttackConfig("l2", float("inf"), 0.1, 60, keep_best=False)
@@ -137,7 +137,7 @@ class ObjectiveTest(parameterized.TestCase):
       @nn.compact
       def __call__(self, x, *, bn_mode="running", fake_relu=False):
         flat = x.reshape(x.shape[0], -1) - 0.5
-        representation = last_relu(flat, fake_relu)
+        representation = relu(flat, fake_relu)
         return Outputs(representation[:, :2], representation)
 
     x = jnp.full((1, 2, 2, 1), 0.9, jnp.float32)

@@ -55,7 +55,7 @@ class StudyTest(absltest.TestCase):
     self.assertEqual(here["model_digest"], there["model_digest"])
     for field in ("accuracy", "robust_accuracy"):
       self.assertEqual(here[field], there[field])
-    self.assertGreater(there["accuracy"], 0.3)
+    self.assertGreater(there["accuracy"], 0.18)  # Chance is 0.1.
     self.assertEqual(self.found["imported"]["there"]["model"]["name"], "mlp")
 
   def test_it_is_the_source_of_a_data_set(self):

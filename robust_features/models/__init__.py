@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
 from robust_features.models import (
   densenet,
@@ -27,6 +25,7 @@ from robust_features.models.layers import (
   DEFAULT_MEAN,
   DEFAULT_STD,
   Outputs,
+  Pool,
 )
 
 __all__ = [
@@ -93,21 +92,19 @@ class ModelConfig:
   def __post_init__(self):
     if self.name not in MODELS:
       names = ", ".join(sorted(MODELS))
-      raise ValueError(f"model.name must be one of {names}, got {self.name!r}")
+      raise ValueError(f"name must be one of {names}, got {self.name!r}")
     if self.dtype not in _DTYPES:
-      raise ValueError(
-        f"model.dtype must be float32 or bfloat16, got {self.dtype!r}"
-      )
+      raise ValueError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
     _check_int("num_classes", self.num_classes, 2)
     _check_int("width", self.width, 0)
     # Lists come from JSON; tuples make the config hashable.
     object.__setattr__(self, "mean", _constants("mean", self.mean))
     object.__setattr__(self, "std", _constants("std", self.std))
     if min(self.std) <= 0:
-      raise ValueError(f"model.std must be positive, got {self.std!r}")
+      raise ValueError(f"std must be positive, got {self.std!r}")
     if len(self.mean) != len(self.std):
       raise ValueError(
-        "model.mean and model.std must have equal lengths, got"
+        "mean and std must have equal lengths, got"
         f" {self.mean!r} and {self.std!r}"
       )
 
@@ -115,7 +112,7 @@ class ModelConfig:
 def _check_int(field: str, value: Any, minimum: int) -> None:
   if type(value) is not int or value < minimum:
     raise ValueError(
-      f"model.{field} must be an integer of at least {minimum}, got {value!r}"
+      f"{field} must be an integer of at least {minimum}, got {value!r}"
     )
 
 
@@ -127,7 +124,7 @@ def _constants(field: str, value: Any) -> tuple[float, ...]:
     numbers = ()
   if not numbers or not all(math.isfinite(v) for v in numbers):
     raise ValueError(
-      f"model.{field} must be a tuple of finite numbers, got {value!r}"
+      f"{field} must be a tuple of finite numbers, got {value!r}"
     )
   return numbers
 
@@ -161,39 +158,21 @@ def init_variables(
 ) -> dict[str, Any]:
   """Returns fresh variables: "params" and, with BatchNorm, "batch_stats".
 
-  The distributions are those of `model.init`, drawn all at once: compiling
-  one generator for each tensor would take seconds.
+  They are what `model.init` gives: what a layer declares is what a run gets.
+  Our layers take theirs from one draw; see `layers.Pool`.
 
   Args:
     model: a network from `make_model`.
     key: a PRNG key; the same key gives the same numbers.
     image_shape: (H, W, C).
   """
-  x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  shapes = dict(jax.eval_shape(model.init, jax.random.key(0), x))
-  params: dict[tuple[str, ...], Any] = {
-    **traverse_util.flatten_dict(dict(shapes["params"]))
-  }
-  sizes = [math.prod(leaf.shape) for leaf in params.values()]
-  draws = jax.random.uniform(key, (sum(sizes),), minval=-1.0)
-  parts = jnp.split(draws, list(itertools.accumulate(sizes))[:-1])
-  for (path, leaf), part in zip(list(params.items()), parts, strict=True):
-    params[path] = _initial(path, params, part.reshape(leaf.shape))
-  variables = {"params": traverse_util.unflatten_dict(params)}
-  if "batch_stats" in shapes:
-    variables["batch_stats"] = jax.tree_util.tree_map_with_path(
-      lambda path, leaf: jnp.full(leaf.shape, float(path[-1].key == "var")),
-      dict(shapes["batch_stats"]),
-    )
-  return variables
-
-
-def _initial(path, params, draw):
-  """Scales `draw`, uniform on [-1, 1), to the initial value at `path`."""
-  kernel = params.get((*path[:-1], "kernel"))
-  if kernel is None:  # A BatchNorm layer.
-    return jnp.full(draw.shape, float(path[-1] == "scale"))
-  return draw / math.sqrt(math.prod(kernel.shape[:-1]))
+  x = jnp.zeros((1, *image_shape), jnp.float32)
+  draw_key, key = jax.random.split(key)
+  with Pool() as count:
+    jax.eval_shape(model.init, key, x)
+  draws = jax.random.uniform(draw_key, (count.used,), minval=-1.0)
+  with Pool(draws):
+    return dict(model.init(key, x))
 
 
 def num_params(params: Mapping[str, Any]) -> int:

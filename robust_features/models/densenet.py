@@ -57,24 +57,16 @@ class Transition(nn.Module):
     return layers.mean_pool(y, 2)
 
 
-class DenseNet(nn.Module):
+class DenseNet(layers.Network):
   """A DenseNet; the representation is the pooled last activation.
 
   Attributes:
-    num_classes: number of logits K.
     block_sizes: layers in each dense block.
     growth_rate: channels that each layer adds.
-    mean: subtracted from the images, one number or one a channel.
-    std: divided by, one number or one a channel.
-    dtype: the compute type.
   """
 
-  num_classes: int = 10
   block_sizes: tuple[int, ...] = (6, 12, 24, 16)
   growth_rate: int = 32
-  mean: tuple[float, ...] = layers.CIFAR_MEAN
-  std: tuple[float, ...] = layers.CIFAR_STD
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -82,7 +74,7 @@ class DenseNet(nn.Module):
   ) -> layers.Outputs:
     """Classifies images `x` [B, H, W, C] in [0, 1]."""
     dtype = self.dtype
-    y = layers.normalize(x, self.mean, self.std, dtype)
+    y = self.normalized(x)
     y = layers.Conv(2 * self.growth_rate, dtype=dtype, name="conv1")(y)
     for block, size in enumerate(self.block_sizes, start=1):
       if block > 1:
@@ -91,11 +83,8 @@ class DenseNet(nn.Module):
         name = f"dense{block}_{i}"
         y = DenseLayer(self.growth_rate, dtype, name=name)(y, bn_mode)
     y = layers.BatchNorm(dtype, name="bn")(y, bn_mode)
-    representation = layers.global_mean(layers.last_relu(y, fake_relu))
-    logits = layers.Linear(self.num_classes, dtype, name="linear")(
-      representation
-    )
-    return layers.Outputs(logits.astype(jnp.float32), representation)
+    representation = layers.global_mean(layers.relu(y, fake_relu))
+    return self.classified(representation)
 
 
 def densenet121(*, width: int = 0, **fields: Any) -> DenseNet:

@@ -52,7 +52,7 @@ class BasicConv(nn.Module):
       channels, (height, width), stride, padding, dtype=self.dtype, name="conv"
     )(x)
     y = layers.BatchNorm(self.dtype, name="bn")(y, bn_mode)
-    return layers.last_relu(y, self.fake)
+    return layers.relu(y, self.fake)
 
 
 class Mixed(nn.Module):
@@ -190,22 +190,11 @@ _MIXED: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(layers.Network):
   """Inception-v3 for CIFAR; the representation is the pooled last block.
 
   `fake_relu` acts on the ReLUs that end the last block's branches.
-
-  Attributes:
-    num_classes: number of logits K.
-    mean: subtracted from the images, one number or one a channel.
-    std: divided by, one number or one a channel.
-    dtype: the compute type.
   """
-
-  num_classes: int = 10
-  mean: tuple[float, ...] = layers.CIFAR_MEAN
-  std: tuple[float, ...] = layers.CIFAR_STD
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -213,7 +202,7 @@ class InceptionV3(nn.Module):
   ) -> layers.Outputs:
     """Classifies images `x` [B, H, W, C] in [0, 1]."""
     dtype = self.dtype
-    y = layers.normalize(x, self.mean, self.std, dtype)
+    y = self.normalized(x)
     for name, step in _STEM:
       y = BasicConv(step, dtype, name=name)(y, bn_mode)
     for name, fields in _MIXED:
@@ -221,10 +210,7 @@ class InceptionV3(nn.Module):
     y = MixedE(dtype, name="Mixed_7b")(y, bn_mode)
     y = MixedE(dtype, fake_relu, name="Mixed_7c")(y, bn_mode)
     representation = layers.global_mean(y)
-    logits = layers.Linear(self.num_classes, dtype, name="linear")(
-      representation
-    )
-    return layers.Outputs(logits.astype(jnp.float32), representation)
+    return self.classified(representation)
 
 
 def inception_v3(*, width: int = 0, **fields: Any) -> InceptionV3:
@@ -234,5 +220,5 @@ def inception_v3(*, width: int = 0, **fields: Any) -> InceptionV3:
     ValueError: if a width is asked for; its branches have fixed ones.
   """
   if width:
-    raise ValueError(f"model.width must be 0 for inception_v3, got {width!r}")
+    raise ValueError(f"width must be 0 for inception_v3, got {width!r}")
   return InceptionV3(**fields)

@@ -4,6 +4,7 @@ Every model is called as `model.apply(variables, x, bn_mode=..., fake_relu=...)`
 with images `x` [B, H, W, C] in [0, 1] and returns `Outputs`.
 """
 
+import contextvars
 import math
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -25,10 +26,6 @@ DEFAULT_STD = (0.25,)
 BNMode = Literal["running", "batch", "train"]
 BN_MODES: tuple[str, ...] = get_args(BNMode)
 
-# Uniform on +-1/sqrt(fan_in): PyTorch's default for convolutions and linear
-# layers (Kaiming uniform with a = sqrt(5)), which the paper's models used.
-kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
 
 class Outputs(NamedTuple):
   """What every model returns, in float32 whatever it computed in.
@@ -42,12 +39,56 @@ class Outputs(NamedTuple):
   representation: jax.Array
 
 
-def bias_init(fan_in: int) -> Any:
-  """Returns PyTorch's default bias initialiser: U(+-1/sqrt(fan_in))."""
-  bound = 1 / math.sqrt(fan_in)
+class Pool:
+  """One draw, uniform on [-1, 1), from which all layers are initialised.
+
+  A generator for each tensor would take seconds to compile. Within
+  `with pool:` the initialisers below take their part, in the order of their
+  calls; any other initialiser draws with its own key as ever.
+
+  Attributes:
+    used: How many numbers were taken.
+  """
+
+  def __init__(self, draws: jax.Array | None = None):
+    """Opens a pool; without draws it gives zeros, to count what is taken."""
+    self.used = 0
+    self._draws = draws
+
+  def take(self, shape: tuple[int, ...]) -> jax.Array:
+    """Returns the next numbers, in a shape."""
+    start, self.used = self.used, self.used + math.prod(shape)
+    if self._draws is None:
+      return jnp.zeros(shape, jnp.float32)
+    return self._draws[start : self.used].reshape(shape)
+
+  def __enter__(self):
+    self._token = _POOL.set(self)
+    return self
+
+  def __exit__(self, *unused):
+    _POOL.reset(self._token)
+
+
+_POOL: contextvars.ContextVar[Pool | None] = contextvars.ContextVar(
+  "pool", default=None
+)
+
+
+def uniform_init(fan_in: int) -> Any:
+  """Returns the initialiser U(+-1/sqrt(fan_in)), for kernels and biases.
+
+  PyTorch's default for convolutions and linear layers (Kaiming uniform with
+  a = sqrt(5)), which the paper's models used.
+  """
 
   def init(key, shape, dtype=jnp.float32):
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
+    pool = _POOL.get()
+    if pool is None:
+      draws = jax.random.uniform(key, shape, dtype, -1.0)
+    else:
+      draws = pool.take(shape)
+    return draws / math.sqrt(fan_in)
 
   return init
 
@@ -76,7 +117,7 @@ def normalize(
   for name, constant in (("mean", mean), ("std", std)):
     if len(constant) not in (1, channels):
       raise ValueError(
-        f"model.{name} needs 1 or {channels} numbers for images with"
+        f"{name} needs 1 or {channels} numbers for images with"
         f" {channels} channels, got {constant!r}"
       )
   shift = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, -1)
@@ -98,8 +139,8 @@ def _fake_relu_jvp(primals, tangents):
   return jax.nn.relu(primals[0]), tangents[0]
 
 
-def last_relu(x: jax.Array, fake: bool) -> jax.Array:
-  """Applies the ReLU before the representation, or its fake twin."""
+def relu(x: jax.Array, fake: bool) -> jax.Array:
+  """Applies the ReLU, or its fake twin where asked."""
   return fake_relu(x) if fake else jax.nn.relu(x)
 
 
@@ -184,7 +225,8 @@ class Conv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Convolves `x` [B, H, W, C] to [B, H', W', features]."""
     shape = (*self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param("kernel", kernel_init, shape)
+    init = uniform_init(math.prod(shape[:-1]))
+    kernel = self.param("kernel", init, shape)
     (ph, pw), s = self.padding, self.stride
     y = convolution.convolve(
       x.astype(self.dtype),
@@ -193,7 +235,6 @@ class Conv(nn.Module):
       ((ph, ph), (pw, pw)),
     )
     if self.use_bias:
-      init = bias_init(math.prod(shape[:3]))
       bias = self.param("bias", init, (self.features,))
       y += bias.astype(self.dtype).reshape(1, 1, 1, -1)
     return y
@@ -214,8 +255,9 @@ class Linear(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `x` [B, D] to [B, features]."""
     fan_in = x.shape[-1]
-    kernel = self.param("kernel", kernel_init, (fan_in, self.features))
-    bias = self.param("bias", bias_init(fan_in), (self.features,))
+    init = uniform_init(fan_in)
+    kernel = self.param("kernel", init, (fan_in, self.features))
+    bias = self.param("bias", init, (self.features,))
     y = x.astype(self.dtype) @ kernel.astype(self.dtype)
     return y + bias.astype(self.dtype).reshape(1, -1)
 
@@ -283,3 +325,29 @@ def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   # Two passes: the one-pass formula cancels where the mean is large.
   var = jnp.mean(jnp.square(x - mean), axes)
   return mean.reshape(-1), var
+
+
+class Network(nn.Module):
+  """What all networks share: the constants of the images, head and tail.
+
+  Attributes:
+    num_classes: number of logits K.
+    mean: subtracted from the images, one number or one a channel.
+    std: divided by, one number or one a channel.
+    dtype: the compute type.
+  """
+
+  num_classes: int = 10
+  mean: tuple[float, ...] = DEFAULT_MEAN
+  std: tuple[float, ...] = DEFAULT_STD
+  dtype: Any = jnp.float32
+
+  def normalized(self, x: jax.Array) -> jax.Array:
+    """Returns images in [0, 1] as the first layer wants them."""
+    return normalize(x, self.mean, self.std, self.dtype)
+
+  def classified(self, representation: jax.Array) -> Outputs:
+    """Puts the last linear layer on a representation [B, D]."""
+    representation = representation.astype(jnp.float32)
+    linear = Linear(self.num_classes, self.dtype, name="linear")
+    return Outputs(linear(representation).astype(jnp.float32), representation)

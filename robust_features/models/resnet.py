@@ -86,26 +86,18 @@ def _shortcut(x, features, stride, bn_mode, dtype):
   return layers.BatchNorm(dtype, name="shortcut_bn")(conv(x), bn_mode)
 
 
-class ResNet(nn.Module):
+class ResNet(layers.Network):
   """A residual network; the representation is the pooled last activation.
 
   Attributes:
-    num_classes: number of logits K.
     stage_sizes: blocks in each stage.
     width: channels of the stem and the first stage; doubles with each stage.
     bottleneck: whether blocks are `Bottleneck` (else `BasicBlock`).
-    mean: subtracted from the images, one number or one a channel.
-    std: divided by, one number or one a channel.
-    dtype: the compute type.
   """
 
-  num_classes: int = 10
   stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
   width: int = 64
   bottleneck: bool = False
-  mean: tuple[float, ...] = layers.CIFAR_MEAN
-  std: tuple[float, ...] = layers.CIFAR_STD
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -114,7 +106,7 @@ class ResNet(nn.Module):
     """Classifies images `x` [B, H, W, C] in [0, 1]."""
     dtype = self.dtype
     block = Bottleneck if self.bottleneck else BasicBlock
-    y = layers.normalize(x, self.mean, self.std, dtype)
+    y = self.normalized(x)
     y = layers.Conv(self.width, dtype=dtype, name="conv1")(y)
     y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
     left = sum(self.stage_sizes)
@@ -127,12 +119,9 @@ class ResNet(nn.Module):
           dtype=dtype,
           name=f"layer{stage + 1}_{i}",
         )(y, bn_mode)
-        y = layers.last_relu(y, fake_relu and left == 0)
+        y = layers.relu(y, fake_relu and left == 0)
     representation = layers.global_mean(y)
-    logits = layers.Linear(self.num_classes, dtype, name="linear")(
-      representation
-    )
-    return layers.Outputs(logits.astype(jnp.float32), representation)
+    return self.classified(representation)
 
 
 def resnet18(*, width: int = 0, **fields: Any) -> ResNet:

@@ -9,31 +9,23 @@ import jax.numpy as jnp
 from robust_features.models import layers
 
 
-class CNN(nn.Module):
+class CNN(layers.Network):
   """Plain 3x3 convolutions, then a linear layer.
 
   Attributes:
-    num_classes: number of logits K.
     width: channels of the first layer.
     multipliers: channels of each layer in units of `width`.
     strides: stride of each layer.
     batch_norm: whether each convolution is followed by BatchNorm.
     pool: pixels of the average pool before the representation; 0 pools over
       the whole image, 1 keeps every pixel.
-    mean: subtracted from the images, one number or one a channel.
-    std: divided by, one number or one a channel.
-    dtype: the compute type.
   """
 
-  num_classes: int = 10
   width: int = 16
   multipliers: tuple[int, ...] = (1, 2, 4)
   strides: tuple[int, ...] = (1, 2, 2)
   batch_norm: bool = True
   pool: int = 2
-  mean: tuple[float, ...] = layers.DEFAULT_MEAN
-  std: tuple[float, ...] = layers.DEFAULT_STD
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -41,7 +33,7 @@ class CNN(nn.Module):
   ) -> layers.Outputs:
     """Classifies images `x` [B, H, W, C] in [0, 1]."""
     dtype = self.dtype
-    y = layers.normalize(x, self.mean, self.std, dtype)
+    y = self.normalized(x)
     last = len(self.multipliers) - 1
     plan = zip(self.multipliers, self.strides, strict=True)
     for i, (multiplier, stride) in enumerate(plan):
@@ -54,12 +46,9 @@ class CNN(nn.Module):
       )(y)
       if self.batch_norm:
         y = layers.BatchNorm(dtype, name=f"bn{i + 1}")(y, bn_mode)
-      y = layers.last_relu(y, fake_relu and i == last)
+      y = layers.relu(y, fake_relu and i == last)
     representation = _pool_and_flatten(y, self.pool)
-    logits = layers.Linear(self.num_classes, dtype, name="linear")(
-      representation
-    )
-    return layers.Outputs(logits.astype(jnp.float32), representation)
+    return self.classified(representation)
 
 
 def _pool_and_flatten(y: jax.Array, pool: int) -> jax.Array:
@@ -75,22 +64,14 @@ def _flatten(x: jax.Array) -> jax.Array:
   return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
 
 
-class MLP(nn.Module):
+class MLP(layers.Network):
   """Fully connected layers on the flattened image.
 
   Attributes:
-    num_classes: number of logits K.
     hidden: units of each hidden layer.
-    mean: subtracted from the images, one number or one a channel.
-    std: divided by, one number or one a channel.
-    dtype: the compute type.
   """
 
-  num_classes: int = 10
   hidden: tuple[int, ...] = (256, 256)
-  mean: tuple[float, ...] = layers.DEFAULT_MEAN
-  std: tuple[float, ...] = layers.DEFAULT_STD
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -102,13 +83,12 @@ class MLP(nn.Module):
       ValueError: if `bn_mode` is none of the three (it changes nothing here).
     """
     layers.check_bn_mode(bn_mode)
-    y = layers.normalize(x, self.mean, self.std, self.dtype)
+    y = self.normalized(x)
     y = _flatten(y)
     for i, features in enumerate(self.hidden):
       y = layers.Linear(features, self.dtype, name=f"hidden{i + 1}")(y)
-      y = layers.last_relu(y, fake_relu and i == len(self.hidden) - 1)
-    logits = layers.Linear(self.num_classes, self.dtype, name="linear")(y)
-    return layers.Outputs(logits.astype(jnp.float32), y.astype(jnp.float32))
+      y = layers.relu(y, fake_relu and i == len(self.hidden) - 1)
+    return self.classified(y)
 
 
 def cnn(*, width: int = 0, **fields: Any) -> CNN:

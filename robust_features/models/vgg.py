@@ -10,7 +10,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from robust_features.models import layers
 
@@ -18,22 +17,14 @@ from robust_features.models import layers
 STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
 
 
-class VGG(nn.Module):
+class VGG(layers.Network):
   """VGG-16; the representation is the last max-pool's output.
 
   Attributes:
-    num_classes: number of logits K.
     width: channels of the first stage.
-    mean: subtracted from the images, one number or one a channel.
-    std: divided by, one number or one a channel.
-    dtype: the compute type.
   """
 
-  num_classes: int = 10
   width: int = 64
-  mean: tuple[float, ...] = layers.CIFAR_MEAN
-  std: tuple[float, ...] = layers.CIFAR_STD
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -41,7 +32,7 @@ class VGG(nn.Module):
   ) -> layers.Outputs:
     """Classifies images `x` [B, H, W, C] in [0, 1]; H and W at least 32."""
     dtype = self.dtype
-    y = layers.normalize(x, self.mean, self.std, dtype)
+    y = self.normalized(x)
     i, last = 0, sum(num for num, _ in STAGES)
     for num_convs, multiplier in STAGES:
       for _ in range(num_convs):
@@ -50,13 +41,10 @@ class VGG(nn.Module):
           self.width * multiplier, use_bias=True, dtype=dtype, name=f"conv{i}"
         )(y)
         y = layers.BatchNorm(dtype, name=f"bn{i}")(y, bn_mode)
-        y = layers.last_relu(y, fake_relu and i == last)
+        y = layers.relu(y, fake_relu and i == last)
       y = layers.max_pool(y, 2, 2)
     representation = layers.global_mean(y)
-    logits = layers.Linear(self.num_classes, dtype, name="linear")(
-      representation
-    )
-    return layers.Outputs(logits.astype(jnp.float32), representation)
+    return self.classified(representation)
 
 
 def vgg16(*, width: int = 0, **fields: Any) -> VGG:

@@ -45,24 +45,16 @@ class WideBlock(nn.Module):
     return x + y
 
 
-class WideResNet(nn.Module):
+class WideResNet(layers.Network):
   """A wide ResNet; the representation is the pooled last activation.
 
   Attributes:
-    num_classes: number of logits K.
     blocks_per_stage: (depth - 4) / 6.
     width: channels of the first stage (16 times the widening factor).
-    mean: subtracted from the images, one number or one a channel.
-    std: divided by, one number or one a channel.
-    dtype: the compute type.
   """
 
-  num_classes: int = 10
   blocks_per_stage: int = 4
   width: int = 160
-  mean: tuple[float, ...] = layers.CIFAR_MEAN
-  std: tuple[float, ...] = layers.CIFAR_STD
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(
@@ -70,7 +62,7 @@ class WideResNet(nn.Module):
   ) -> layers.Outputs:
     """Classifies images `x` [B, H, W, C] in [0, 1]."""
     dtype = self.dtype
-    y = layers.normalize(x, self.mean, self.std, dtype)
+    y = self.normalized(x)
     y = layers.Conv(16, dtype=dtype, name="conv1")(y)
     for stage in range(3):
       for i in range(self.blocks_per_stage):
@@ -81,11 +73,8 @@ class WideResNet(nn.Module):
           name=f"block{stage + 1}_{i}",
         )(y, bn_mode)
     y = layers.BatchNorm(dtype, name="bn1")(y, bn_mode)
-    representation = layers.global_mean(layers.last_relu(y, fake_relu))
-    logits = layers.Linear(self.num_classes, dtype, name="linear")(
-      representation
-    )
-    return layers.Outputs(logits.astype(jnp.float32), representation)
+    representation = layers.global_mean(layers.relu(y, fake_relu))
+    return self.classified(representation)
 
 
 def wrn_28_10(*, width: int = 0, **fields: Any) -> WideResNet:

@@ -14,10 +14,10 @@ def listen() -> None:
     _listening.append(True)
 
 
-def _record(event: str, seconds: float, **unused) -> None:
+def _record(event: str, duration_secs: float, **unused) -> None:
   del unused
   if event == _EVENT:
-    _durations.append(seconds)
+    _durations.append(duration_secs)
 
 
 def mark() -> int:

@@ -43,7 +43,7 @@ class NormalizeTest(absltest.TestCase):
     np.testing.assert_allclose(out, 4 * x - 2, atol=1e-6)
 
   def test_wrong_number_of_channels_is_named(self):
-    with self.assertRaisesRegex(ValueError, "model.std.*3 channels"):
+    with self.assertRaisesRegex(ValueError, "std.*3 channels"):
       layers.normalize(images(), (0.5,), (0.5, 0.5), jnp.float32)
 
 
@@ -124,7 +124,7 @@ class ReluTest(absltest.TestCase):
     np.testing.assert_array_equal(layers.fake_relu(x), [0, 0, 0, 3, jnp.inf])
     grad = jax.grad(lambda x: jnp.sum(layers.fake_relu(x)))(x)
     np.testing.assert_array_equal(grad, np.ones(5))
-    grad = jax.grad(lambda x: jnp.sum(layers.last_relu(x, False)))(x)
+    grad = jax.grad(lambda x: jnp.sum(layers.relu(x, False)))(x)
     np.testing.assert_array_equal(grad, [0, 0, 0, 1, 1])
 
 

@@ -220,16 +220,16 @@ class InitTest(parameterized.TestCase):
 
 class ConfigTest(parameterized.TestCase):
   @parameterized.parameters(
-    ({"name": "resnet51"}, "model.name.*resnet50.*'resnet51'"),
-    ({"name": "mlp", "num_classes": 1}, "model.num_classes.*got 1"),
-    ({"name": "mlp", "num_classes": "10"}, "model.num_classes.*got '10'"),
-    ({"name": "mlp", "width": -1}, "model.width.*got -1"),
-    ({"name": "mlp", "width": 1.5}, "model.width.*got 1.5"),
-    ({"name": "mlp", "dtype": "float16"}, "model.dtype.*'float16'"),
-    ({"name": "mlp", "mean": ()}, "model.mean"),
-    ({"name": "mlp", "mean": 0.5}, "model.mean.*got 0.5"),
-    ({"name": "mlp", "std": (0.0,)}, "model.std must be positive"),
-    ({"name": "mlp", "std": (float("nan"),)}, "model.std.*finite"),
+    ({"name": "resnet51"}, "name.*resnet50.*'resnet51'"),
+    ({"name": "mlp", "num_classes": 1}, "num_classes.*got 1"),
+    ({"name": "mlp", "num_classes": "10"}, "num_classes.*got '10'"),
+    ({"name": "mlp", "width": -1}, "width.*got -1"),
+    ({"name": "mlp", "width": 1.5}, "width.*got 1.5"),
+    ({"name": "mlp", "dtype": "float16"}, "dtype.*'float16'"),
+    ({"name": "mlp", "mean": ()}, "mean"),
+    ({"name": "mlp", "mean": 0.5}, "mean.*got 0.5"),
+    ({"name": "mlp", "std": (0.0,)}, "std must be positive"),
+    ({"name": "mlp", "std": (float("nan"),)}, "std.*finite"),
     ({"name": "mlp", "std": (1.0, 1.0, 1.0)}, "equal lengths"),
   )
   def test_errors_name_the_field(self, fields, message):
@@ -242,7 +242,7 @@ class ConfigTest(parameterized.TestCase):
     self.assertEqual(hash(cfg), hash(models.ModelConfig(**vars(cfg))))
 
   def test_inception_has_no_width(self):
-    with self.assertRaisesRegex(ValueError, "model.width must be 0"):
+    with self.assertRaisesRegex(ValueError, "width must be 0"):
       models.make_model(models.ModelConfig("inception_v3", width=8))
 
 

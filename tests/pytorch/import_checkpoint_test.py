@@ -258,7 +258,7 @@ class CommandTest(absltest.TestCase):
       (("--checkpoint=none.pt", "--arch=resnet50"), "none.pt does not exist"),
       (
         (f"--checkpoint={source}", f"--arch={ARCH}", "--width=-1"),
-        "model.width",
+        "width must",
       ),
     )
     for args, message in cases:
