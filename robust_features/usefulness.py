@@ -19,6 +19,7 @@ import numpy as np
 
 from robust_features import attacks
 from robust_features.data import dataset as ds
+from robust_features.runtime import batching
 from robust_features.theory import usefulness as us
 
 
@@ -103,12 +104,14 @@ def representation_usefulness(
   Raises:
     ValueError: If there are fewer than two classes, or a coordinate is none.
   """
+  indices = np.arange(len(images))
   size = min(batch_size, len(images))
-  batches = list(_batches(images, size))
   forward = jax.jit(apply_fn)
-  values = np.concatenate(
-    [np.asarray(forward(x), np.float32)[:count] for x, _, count in batches]
-  )
+
+  def represent(part):
+    return forward(ds.to_float(images[part])).astype(jnp.float32)
+
+  values = batching.map_batches(represent, indices, size)
   chosen = _chosen(coordinates, values.shape[1])
   values = values[:, chosen]
   mean, deviation = values.mean(axis=0), values.std(axis=0)
@@ -119,13 +122,14 @@ def representation_usefulness(
   units = (jnp.asarray(chosen), jnp.asarray(mean), jnp.asarray(deviation))
   attack = jax.jit(functools.partial(_attack, apply_fn))
   key = jax.random.key(seed)
-  found = []
-  for x, start, count in batches:
-    rows = _pad(y[start : start + count], size)
-    keys = attacks.example_keys(key, start + jnp.arange(size))
-    margins = attack(x, jnp.asarray(rows), keys, units, cfg)
-    found.append(np.asarray(margins)[:count])
-  worst = np.where(alive, np.concatenate(found), 0.0)
+
+  def margins(part):
+    x, signs = ds.to_float(images[part]), jnp.asarray(y[part])
+    keys = attacks.example_keys(key, jnp.asarray(part))
+    return attack(x, signs, keys, units, cfg)
+
+  found = batching.map_batches(margins, indices, size)
+  worst = np.where(alive, found, 0.0)
   rho = us.estimate(jnp.asarray(y * values))
   gamma = us.estimate(jnp.asarray(worst))
   return FeatureTable(rho, gamma, label, us.classify(rho, gamma, z=z))
@@ -144,23 +148,9 @@ def _attack(apply_fn, x, y, keys, units, cfg) -> jax.Array:
     def maximize(objective_fn, x):
       return attacks.maximize(objective_fn, x, keys, cfg).x_adv
 
-    # The attack's configuration holds the radius; eps and norm would be those
-    # of linear features.
-    return us.robust_margins(feature, x, signs, eps=0, maximize_fn=maximize)
+    return us.robust_margins(feature, x, signs, maximize)
 
   return jax.lax.map(one, (units, y.T)).T
-
-
-def _batches(images, size):
-  """Yields (images padded to `size`, first index, how many are real)."""
-  for start in range(0, len(images), size):
-    batch = np.asarray(ds.to_float(images[start : start + size]))
-    yield jnp.asarray(_pad(batch, size)), start, len(batch)
-
-
-def _pad(rows: np.ndarray, size: int) -> np.ndarray:
-  """Returns rows repeated up to `size`, so that every batch has one shape."""
-  return np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
 
 
 def _chosen(coordinates, dim: int) -> np.ndarray:

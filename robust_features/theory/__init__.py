@@ -7,6 +7,7 @@
 - `robust`: the robustly learned parameters (Lemmas 4 and 5, Theorem 2).
 - `alignment`: gradient and mean (Lemmas 6 to 8, Theorem 3).
 - `mle`: adversarial training by gradient descent (Lemma 3, Danskin).
+- `linear`: a linear classifier trained with an adversary (figure 14).
 - `checks`: every statement against autodiff, sampling and its limits.
 
 Nothing here knows of the rest of the code base.

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_features.theory import precision, spectrum, validation
+from robust_features.theory.precision import Array
 
 _MAX_STEPS = 256
 
@@ -41,8 +42,8 @@ class Operator(NamedTuple):
     lam: The multiplier of the norm constraint; inf at eps = 0.
   """
 
-  matrix: jax.Array
-  lam: jax.Array
+  matrix: Array
+  lam: Array
 
 
 def secular_root(
@@ -99,7 +100,14 @@ def _ratios(values: jax.Array) -> tuple[jax.Array, jax.Array]:
 # --- Lemma 1 -----------------------------------------------------------------
 
 
-def optimal_perturbation(v, cov, eps) -> jax.Array:
+def _check_perturbation(v, cov, eps) -> None:
+  validation.check_covariance("cov", cov)
+  validation.check_batch("v", v, np.shape(cov)[0])
+  validation.check_radius("eps", eps, np.shape(v)[:-1])
+
+
+@precision.float64(_check_perturbation)
+def optimal_perturbation(v, cov, eps) -> Array:
   """Returns the perturbation of norm eps that raises the NLL most (Lemma 1).
 
   The global maximiser of delta' Sigma^-1 v + 1/2 delta' Sigma^-1 delta on the
@@ -121,14 +129,6 @@ def optimal_perturbation(v, cov, eps) -> jax.Array:
 
   Reference: arXiv:1905.02175, Lemma 1, a trust-region problem.
   """
-  validation.check_covariance("cov", cov)
-  validation.check_batch("v", v, np.shape(cov)[0])
-  validation.check_radius("eps", eps, np.shape(v)[:-1])
-  return precision.call(_perturbations, v, cov, eps)
-
-
-@jax.jit
-def _perturbations(v, cov, eps):
   rows = v.reshape(-1, v.shape[-1])
   radii = jnp.broadcast_to(eps, v.shape[:-1]).reshape(-1)
   deltas = jax.vmap(_perturbation, (0, None, 0))(rows, cov, radii)
@@ -196,6 +196,13 @@ def _perturbation_jvp(primals, tangents):
 # --- Lemma 2 -----------------------------------------------------------------
 
 
+def _check_operator(cov, cov_true, eps) -> None:
+  validation.check_covariance("cov", cov)
+  validation.check_covariance("cov_true", cov_true, np.shape(cov)[0])
+  validation.check_radius("eps", eps)
+
+
+@precision.float64(_check_operator)
 def optimal_operator(cov, cov_true, eps) -> Operator:
   """Returns the linear operator that raises the expected NLL most (Lemma 2).
 
@@ -215,10 +222,7 @@ def optimal_operator(cov, cov_true, eps) -> Operator:
 
   Reference: arXiv:1905.02175, Lemma 2, with eps^2 where (27) has eps.
   """
-  validation.check_covariance("cov", cov)
-  validation.check_covariance("cov_true", cov_true, np.shape(cov)[0])
-  validation.check_radius("eps", eps)
-  return precision.call(_operator_jit, cov, cov_true, eps)
+  return _operator(cov, cov_true, eps)
 
 
 @jax.custom_jvp
@@ -252,10 +256,7 @@ def _operator_jvp(primals, tangents):
   return out, Operator(matrix_dot, lam_dot)
 
 
-_operator_jit = jax.jit(_operator)
-
-
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+def _product(a: Array, b: Array) -> Array:
   """Returns a @ b where either may be a diagonal."""
   if a.ndim == 1:
     return a * b if b.ndim == 1 else a[:, None] * b

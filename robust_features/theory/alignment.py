@@ -10,11 +10,11 @@ Reference: arXiv:1905.02175, Theorem 3 and section E.3.7.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from robust_features.theory import precision, spectrum, validation
+from robust_features.theory.precision import Array
 
 
 class WorstCase(NamedTuple):
@@ -25,11 +25,16 @@ class WorstCase(NamedTuple):
     mean: `[D]`, of unit length.
   """
 
-  cosine: jax.Array
-  mean: jax.Array
+  cosine: Array
+  mean: Array
 
 
-def condition_number(cov) -> jax.Array:
+def _check_covariance(cov) -> None:
+  validation.check_covariance("cov", cov)
+
+
+@precision.float64(_check_covariance)
+def condition_number(cov) -> Array:
   """Returns the largest eigenvalue over the smallest.
 
   Args:
@@ -38,17 +43,19 @@ def condition_number(cov) -> jax.Array:
   Raises:
     ValueError: If `cov` is not symmetric positive definite.
   """
-  validation.check_covariance("cov", cov)
-  return precision.call(_condition_number, cov)
-
-
-@jax.jit
-def _condition_number(cov):
   s = spectrum.eigenvalues(cov)
   return jnp.max(s) / jnp.min(s)
 
 
-def alignment(mean, cov) -> jax.Array:
+def _check_alignment(mean, cov) -> None:
+  validation.check_vector("mean", mean)
+  validation.check_covariance("cov", cov, np.shape(mean)[0])
+  if not precision.is_traced(mean) and not np.any(np.asarray(mean)):
+    raise ValueError(f"mean must not be zero, got {mean!r}")
+
+
+@precision.float64(_check_alignment)
+def alignment(mean, cov) -> Array:
   """Returns the cosine between the mean and the gradient Sigma^-1 mu.
 
   Args:
@@ -59,20 +66,12 @@ def alignment(mean, cov) -> jax.Array:
     ValueError: If the mean is zero, a shape is wrong, a number not finite or
       `cov` not symmetric positive definite.
   """
-  validation.check_vector("mean", mean)
-  validation.check_covariance("cov", cov, np.shape(mean)[0])
-  if not precision.is_traced(mean) and not np.any(np.asarray(mean)):
-    raise ValueError(f"mean must not be zero, got {mean!r}")
-  return precision.call(_alignment, mean, cov)
-
-
-@jax.jit
-def _alignment(mean, cov):
   gradient = spectrum.solve(cov, mean)
   lengths = jnp.sqrt(jnp.sum(mean**2)) * jnp.sqrt(jnp.sum(gradient**2))
   return jnp.sum(mean * gradient) / lengths
 
 
+@precision.float64(_check_covariance)
 def worst_case_alignment(cov) -> WorstCase:
   """Returns min over means of cos(mu, Sigma^-1 mu), and the mean (Lemma 8).
 
@@ -87,12 +86,6 @@ def worst_case_alignment(cov) -> WorstCase:
 
   Reference: arXiv:1905.02175, Theorem 3 and Lemma 8.
   """
-  validation.check_covariance("cov", cov)
-  return precision.call(_worst_case, cov)
-
-
-@jax.jit
-def _worst_case(cov):
   basis = spectrum.decompose(cov)
   high, low = jnp.argmax(basis.values), jnp.argmin(basis.values)
   largest, smallest = basis.values[high], basis.values[low]

@@ -38,6 +38,7 @@ from robust_features.theory.lagrangian import (
   lagrangian_vulnerability,
 )
 from robust_features.theory.mle import MleResult, adversarial_mle
+from robust_features.theory.precision import Array
 from robust_features.theory.robust import (
   LambdaBounds,
   RobustParameters,
@@ -65,8 +66,6 @@ __all__ = [
   "robust_parameters",
   "worst_case_alignment",
 ]
-
-NORMS = ("l2", "linf")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +115,7 @@ class GaussianModel:
     mean, cov = (jnp.asarray(part, dtype) for part in (self.mean, self.cov))
     return _sample(mean, cov, key, num)
 
-  def nll(self, x, y=None) -> jax.Array:
+  def nll(self, x, y=None) -> Array:
     """Returns the negative log-likelihood of every example in nats, `[N]`.
 
     Args:
@@ -129,25 +128,23 @@ class GaussianModel:
     self._check_points(x)
     y = np.ones(len(x)) if y is None else y
     validation.check_signs("y", y, len(x))
-    return precision.call(_nll, self.mean, self.cov, x, y)
+    return _nll(self.mean, self.cov, x, y)
 
-  def weights(self) -> jax.Array:
+  def weights(self) -> Array:
     """Returns Sigma^-1 mu `[D]`, the gradient of the likelihood classifier."""
-    return precision.call(_weights, self.mean, self.cov)
+    return _weights(self.mean, self.cov)
 
-  def classify(self, x) -> jax.Array:
+  def classify(self, x) -> Array:
     """Returns the likelier class of every row of x `[N, D]`: int32 -1 or +1."""
     self._check_points(x)
-    return precision.call(_classify, self.mean, self.cov, x)
+    return _classify(self.mean, self.cov, x)
 
-  def expected_nll(self, truth: "GaussianModel | None" = None) -> jax.Array:
+  def expected_nll(self, truth: "GaussianModel | None" = None) -> Array:
     """Returns E[NLL] over the data of `truth` (itself by default), in nats."""
     truth = self._truth(truth)
-    return precision.call(
-      _expected_nll, self.mean, self.cov, truth.mean, truth.cov
-    )
+    return _expected_nll(self.mean, self.cov, truth.mean, truth.cov)
 
-  def accuracy(self, truth: "GaussianModel | None" = None) -> jax.Array:
+  def accuracy(self, truth: "GaussianModel | None" = None) -> Array:
     """Returns the accuracy of this model's classifier, a fraction.
 
     Args:
@@ -157,7 +154,7 @@ class GaussianModel:
 
   def robust_accuracy(
     self, eps, norm: str = "l2", truth: "GaussianModel | None" = None
-  ) -> jax.Array:
+  ) -> Array:
     """Returns the accuracy under the worst perturbation of every example.
 
     The classifier is linear, so an example is safe exactly if its margin is
@@ -173,10 +170,11 @@ class GaussianModel:
       ValueError: If eps is negative or not finite, or the norm unknown.
     """
     validation.check_radius("eps", eps)
-    validation.check_choice("norm", norm, NORMS)
+    validation.check_choice("norm", norm, validation.NORMS)
     truth = self._truth(truth)
-    fn = functools.partial(_robust_accuracy, norm=norm)
-    return precision.call(fn, self.mean, self.cov, truth.mean, truth.cov, eps)
+    return _robust_accuracy(
+      self.mean, self.cov, truth.mean, truth.cov, eps, norm=norm
+    )
 
   def _truth(self, truth: "GaussianModel | None") -> "GaussianModel":
     truth = self if truth is None else truth
@@ -220,8 +218,8 @@ def _sample(mean, cov, key, num):
   return y.astype(mean.dtype)[:, None] * mean[None, :] + noise, y
 
 
-@jax.jit
-def _nll(mean, cov, x, y):
+@precision.float64()
+def _nll(mean, cov, x, y) -> Array:
   basis = spectrum.decompose(cov)
 
   def one(x, y):
@@ -232,18 +230,18 @@ def _nll(mean, cov, x, y):
   return jax.vmap(one)(x, y)
 
 
-@jax.jit
-def _weights(mean, cov):
+@precision.float64()
+def _weights(mean, cov) -> Array:
   return spectrum.solve(cov, mean)
 
 
-@jax.jit
-def _classify(mean, cov, x):
-  return jnp.where(x @ _weights(mean, cov) >= 0, 1, -1).astype(jnp.int32)
+@precision.float64()
+def _classify(mean, cov, x) -> Array:
+  return jnp.where(x @ spectrum.solve(cov, mean) >= 0, 1, -1).astype(jnp.int32)
 
 
-@jax.jit
-def _expected_nll(mean, cov, true_mean, true_cov):
+@precision.float64()
+def _expected_nll(mean, cov, true_mean, true_cov) -> Array:
   basis = spectrum.decompose(cov)
   offset = basis.rotate(mean - true_mean)
   moments = basis.diagonal(true_cov) + offset**2
@@ -251,9 +249,9 @@ def _expected_nll(mean, cov, true_mean, true_cov):
   return jnp.sum(terms) / 2
 
 
-@functools.partial(jax.jit, static_argnames="norm")
-def _robust_accuracy(mean, cov, true_mean, true_cov, eps, *, norm):
-  w = _weights(mean, cov)
+@precision.float64(static=("norm",))
+def _robust_accuracy(mean, cov, true_mean, true_cov, eps, *, norm) -> Array:
+  w = spectrum.solve(cov, mean)
   length = jnp.sqrt(jnp.sum(w**2)) if norm == "l2" else jnp.sum(jnp.abs(w))
   spread = jnp.sqrt(jnp.sum(w * spectrum.apply(true_cov, w)))
   margin = jnp.sum(w * true_mean) - eps * length

@@ -12,9 +12,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_features.theory import precision, spectrum, validation
+from robust_features.theory.precision import Array
 
 
-def lagrangian_perturbation(v, cov, c) -> jax.Array:
+def _check_penalty(cov, c) -> None:
+  validation.check_covariance("cov", cov)
+  validation.check_radius("c", c)
+  if precision.is_traced(cov, c):
+    return
+  matrix = np.asarray(cov, np.float64)
+  values = matrix if matrix.ndim == 1 else np.linalg.eigvalsh(matrix)
+  bound = 1 / values.min()
+  if not float(c) > bound:
+    raise ValueError(
+      f"c must be above 1 / sigma_min(cov) = {bound}, or the adversary gains "
+      f"without bound; got {c!r}"
+    )
+
+
+def _check_perturbation(v, cov, c) -> None:
+  _check_penalty(cov, c)
+  validation.check_batch("v", v, np.shape(cov)[0])
+
+
+@precision.float64(_check_perturbation)
+def lagrangian_perturbation(v, cov, c) -> Array:
   """Returns argmax of NLL(x + delta) - c/2 ||delta||^2, (c Sigma - I)^-1 v.
 
   Args:
@@ -27,13 +49,7 @@ def lagrangian_perturbation(v, cov, c) -> jax.Array:
 
   Reference: arXiv:1905.02175, section E.3.2, whose print lacks the v.
   """
-  _check_penalty(cov, c)
-  validation.check_batch("v", v, np.shape(cov)[0])
-  return precision.call(_lagrangian_perturbations, v, cov, c)
 
-
-@jax.jit
-def _lagrangian_perturbations(v, cov, c):
   def solve(row):
     if cov.ndim == 1:
       return row / (c * cov - 1)
@@ -42,7 +58,8 @@ def _lagrangian_perturbations(v, cov, c):
   return jax.vmap(solve)(v.reshape(-1, v.shape[-1])).reshape(v.shape)
 
 
-def lagrangian_vulnerability(cov, c) -> jax.Array:
+@precision.float64(_check_penalty)
+def lagrangian_vulnerability(cov, c) -> Array:
   """Returns how far the penalised adversary raises the expected NLL.
 
   L_adv - L = 1/2 (tr[(I + (c Sigma_* - I)^-1)^2] - d) at the true parameters.
@@ -61,26 +78,5 @@ def lagrangian_vulnerability(cov, c) -> jax.Array:
 
   Reference: arXiv:1905.02175, Theorem 1, with the NLL's 1/2 restored.
   """
-  _check_penalty(cov, c)
-  return precision.call(_vulnerability, cov, c)
-
-
-@jax.jit
-def _vulnerability(cov, c):
   q = 1 / (c * spectrum.eigenvalues(cov) - 1)
   return jnp.sum(q * (2 + q)) / 2  # (1 + q)^2 - 1 without cancellation.
-
-
-def _check_penalty(cov, c) -> None:
-  validation.check_covariance("cov", cov)
-  validation.check_radius("c", c)
-  if precision.is_traced(cov, c):
-    return
-  matrix = np.asarray(cov, np.float64)
-  values = matrix if matrix.ndim == 1 else np.linalg.eigvalsh(matrix)
-  bound = 1 / values.min()
-  if not float(c) > bound:
-    raise ValueError(
-      f"c must be above 1 / sigma_min(cov) = {bound}, or the adversary gains "
-      f"without bound; got {c!r}"
-    )

@@ -11,18 +11,14 @@ one already.)
 Reference: arXiv:1905.02175, section 4 and D.10.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from robust_features.theory import mle, precision, validation
-
-NORMS = ("l2", "linf")
-_LBFGS = optax.lbfgs()
+from robust_features.theory import descent, precision, validation
+from robust_features.theory.precision import Array
 
 
 class LinearClassifier(NamedTuple):
@@ -34,11 +30,22 @@ class LinearClassifier(NamedTuple):
     loss: Mean adversarial squared loss on the training set.
   """
 
-  weights: jax.Array
-  bias: jax.Array
-  loss: jax.Array
+  weights: Array
+  bias: Array
+  loss: Array
 
 
+def _check_fit(x, y, eps, norm, num_steps) -> None:
+  del num_steps
+  validation.check_batch("x", x)
+  if np.ndim(x) != 2:
+    raise ValueError(f"x must have shape [N, D], got shape {np.shape(x)!r}")
+  validation.check_signs("y", y, len(x))
+  validation.check_radius("eps", eps)
+  validation.check_choice("norm", norm, validation.NORMS)
+
+
+@precision.float64(_check_fit, static=("norm",))
 def fit_linear(
   x, y, eps=0.0, *, norm: str = "l2", num_steps: int = 500
 ) -> LinearClassifier:
@@ -55,20 +62,7 @@ def fit_linear(
     ValueError: If a shape or label is wrong, a number not finite, eps negative
       or the norm unknown.
   """
-  validation.check_batch("x", x)
-  if np.ndim(x) != 2:
-    raise ValueError(f"x must have shape [N, D], got shape {np.shape(x)!r}")
-  validation.check_signs("y", y, len(x))
-  validation.check_radius("eps", eps)
-  validation.check_choice("norm", norm, NORMS)
-  fit = functools.partial(_fit, norm=norm)
-  # optax's L-BFGS mixes integer widths, which strict promotion refuses.
-  with jax.numpy_dtype_promotion("standard"):
-    return precision.call(fit, x, y, eps, num_steps)
 
-
-@functools.partial(jax.jit, static_argnames="norm")
-def _fit(x, y, eps, num_steps, *, norm):
   def loss(params):
     w, b = params["w"], params["b"]
     reach = _l2(w) if norm == "l2" else jnp.sum(jnp.abs(w))
@@ -78,15 +72,15 @@ def _fit(x, y, eps, num_steps, *, norm):
   # where the norm has no gradient.
   w = jnp.mean(y[:, None] * x, axis=0)
   start = {"w": w / jnp.sum(w**2), "b": jnp.zeros((), x.dtype)}
-  params, value, _, _ = mle.descend(loss, start, _LBFGS, num_steps, 1e-10)
-  return LinearClassifier(params["w"], params["b"], value)
+  found = descent.descend(loss, start, num_steps, 1e-10)
+  return LinearClassifier(found.params["w"], found.params["b"], found.loss)
 
 
 def _l2(w: jax.Array) -> jax.Array:
   return jnp.sqrt(jnp.sum(w**2))
 
 
-def margins(classifier: LinearClassifier, x, y, norm: str = "l2"):
+def margins(classifier: LinearClassifier, x, y, norm: str = "l2") -> np.ndarray:
   """Returns the distance of every example to the boundary, `[N]` NumPy.
 
   Negative where the example is misclassified. The example is robust exactly
@@ -98,7 +92,7 @@ def margins(classifier: LinearClassifier, x, y, norm: str = "l2"):
     y: `[N]` of -1 and +1.
     norm: The norm of the distance, "l2" or "linf".
   """
-  validation.check_choice("norm", norm, NORMS)
+  validation.check_choice("norm", norm, validation.NORMS)
   w = np.asarray(classifier.weights, np.float64)
   scores = np.asarray(x, np.float64) @ w + float(classifier.bias)
   length = np.abs(w).sum() if norm == "linf" else np.linalg.norm(w)

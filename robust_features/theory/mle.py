@@ -17,7 +17,6 @@ training, and it ends at the optimum. Two adversaries are at hand:
 Reference: arXiv:1905.02175, sections E.3.3 to E.3.5.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -27,13 +26,11 @@ import numpy as np
 import optax
 
 from robust_features.theory import adversary as adversaries
-from robust_features.theory import precision, spectrum, validation
+from robust_features.theory import descent, precision, spectrum, validation
+from robust_features.theory.precision import Array
 
 ADVERSARIES = ("operator", "sample")
 COVARIANCES = ("diagonal", "full")
-
-# One object, so that jit knows the optimiser again.
-_LBFGS = optax.lbfgs()
 
 
 class MleResult(NamedTuple):
@@ -47,11 +44,11 @@ class MleResult(NamedTuple):
     num_steps: Steps taken.
   """
 
-  mean: jax.Array
-  cov: jax.Array
-  loss: jax.Array
-  gradient_norm: jax.Array
-  num_steps: jax.Array
+  mean: Array
+  cov: Array
+  loss: Array
+  gradient_norm: Array
+  num_steps: Array
 
 
 def adversarial_mle(
@@ -62,7 +59,7 @@ def adversarial_mle(
   covariance: str = "diagonal",
   num_steps: int = 500,
   tolerance: float = 1e-9,
-  tx: optax.GradientTransformation | None = None,
+  tx: optax.GradientTransformation = descent.LBFGS,
 ) -> MleResult:
   """Fits a Gaussian to adversarially perturbed samples by gradient descent.
 
@@ -95,12 +92,9 @@ def adversarial_mle(
   validation.check_choice("covariance", covariance, COVARIANCES)
   mean, cov = _moments(samples, covariance)
   validation.check_covariance("samples' covariance", cov)
-  fit = functools.partial(
-    _fit, adversary=adversary, tx=_LBFGS if tx is None else tx
+  out = _fit(
+    samples, mean, cov, eps, num_steps, tolerance, adversary=adversary, tx=tx
   )
-  # optax's L-BFGS mixes integer widths, which strict promotion refuses.
-  with jax.numpy_dtype_promotion("standard"):
-    out = precision.call(fit, samples, mean, cov, eps, num_steps, tolerance)
   if not precision.is_traced(out) and not np.isfinite(out.loss):
     raise ValueError(
       f"tx must keep Sigma^-1 positive, got a loss of {out.loss} after "
@@ -109,17 +103,14 @@ def adversarial_mle(
   return out
 
 
-def _moments(samples, covariance: str):
-  """Returns the mean and (biased) covariance of concrete or traced samples."""
-
-  def moments(x):
-    mean = jnp.mean(x, axis=0)
-    centred = x - mean[None, :]
-    if covariance == "diagonal":
-      return mean, jnp.mean(centred**2, axis=0)
-    return mean, centred.T @ centred / x.shape[0]
-
-  return precision.call(moments, samples)
+@precision.float64(static=("covariance",))
+def _moments(x, covariance: str) -> tuple[Array, Array]:
+  """Returns the mean and (biased) covariance of samples."""
+  mean = jnp.mean(x, axis=0)
+  centred = x - mean[None, :]
+  if covariance == "diagonal":
+    return mean, jnp.mean(centred**2, axis=0)
+  return mean, centred.T @ centred / x.shape[0]
 
 
 def nll(m, T, z) -> jax.Array:
@@ -154,20 +145,20 @@ def operator_loss(m, T, mean, variance, reach) -> jax.Array:
   return jnp.sum(terms + math.log(2 * math.pi)) / 2
 
 
-def operator_reach(m, T, mean, variance, eps) -> jax.Array:
+def operator_reach(m, T, mean, variance, eps) -> Array:
   """Returns the best adversary's N `[D]`, of norm eps (Lemma 2)."""
   about_mean = variance + (mean - m / T) ** 2
   operator = adversaries.optimal_operator(1 / T, about_mean, eps)
   return operator.matrix * jnp.sqrt(about_mean)
 
 
-def sample_perturbations(m, T, x, eps) -> jax.Array:
+def sample_perturbations(m, T, x, eps) -> Array:
   """Returns the best perturbation of every sample, `[N, D]` (Lemma 1)."""
   v = x - (m / T)[None, :]
   return adversaries.optimal_perturbation(v, 1 / T, eps)
 
 
-@functools.partial(jax.jit, static_argnames=("adversary", "tx"))
+@precision.float64(static=("adversary", "tx"))
 def _fit(samples, mean, cov, eps, num_steps, tolerance, *, adversary, tx):
   basis = spectrum.decompose(cov)
   x = jax.vmap(basis.rotate)(samples)
@@ -191,44 +182,6 @@ def _fit(samples, mean, cov, eps, num_steps, tolerance, *, adversary, tx):
     return jnp.where(inside, value, jnp.inf)
 
   start = {"m": jnp.zeros_like(mean), "T": jnp.ones_like(variance)}
-  params, value, size, count = descend(loss, start, tx, num_steps, tolerance)
+  params, *ended = descent.descend(loss, start, num_steps, tolerance, tx)
   m, T = natural(params)
-  learned = basis.compose(1 / T)
-  return MleResult(basis.unrotate(m / T), learned, value, size, count)
-
-
-def descend(
-  loss, params, tx, num_steps, tolerance
-) -> tuple[dict[str, jax.Array], jax.Array, jax.Array, jax.Array]:
-  """Minimises a smooth loss with an optax optimiser.
-
-  Args:
-    loss: Maps parameters to a scalar; inf outside its domain.
-    params: Where to start.
-    tx: Optax optimiser; a line search is told value, gradient and function.
-    num_steps: At most so many steps.
-    tolerance: The gradient norm at which to stop.
-
-  Returns:
-    Parameters, loss, gradient norm and steps taken.
-  """
-  tx = optax.with_extra_args_support(tx)
-  value_and_grad = jax.value_and_grad(loss)
-
-  def proceed(carry):
-    _, _, _, grad, count = carry
-    return (optax.tree.norm(grad) > tolerance) & (count < num_steps)
-
-  def advance(carry):
-    params, state, value, grad, count = carry
-    updates, state = tx.update(
-      grad, state, params, value=value, grad=grad, value_fn=loss
-    )
-    params = optax.apply_updates(params, updates)
-    value, grad = value_and_grad(params)
-    return params, state, value, grad, count + 1
-
-  value, grad = value_and_grad(params)
-  carry = (params, tx.init(params), value, grad, jnp.zeros((), jnp.int32))
-  params, _, value, grad, count = jax.lax.while_loop(proceed, advance, carry)
-  return params, value, optax.tree.norm(grad), count
+  return MleResult(basis.unrotate(m / T), basis.compose(1 / T), *ended)

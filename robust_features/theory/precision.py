@@ -1,14 +1,21 @@
 """Runs a function in float64 without touching the global setting."""
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+# What the theory's functions return: NumPy arrays of float64 unless they are
+# called inside a trace or where 64-bit types are on; see `float64`.
+Array = jax.Array | np.ndarray
 
 
 def is_traced(*trees: Any) -> bool:
@@ -17,8 +24,10 @@ def is_traced(*trees: Any) -> bool:
   return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
-def call(fn: Callable[..., T], *args: Any) -> T:
-  """Returns `fn(*args)`, computed in float64 wherever that can be had.
+def float64(
+  check: Callable[..., None] | None = None, *, static: tuple[str, ...] = ()
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+  """Makes a function of arrays checked, compiled and computed in float64.
 
   - With concrete arguments the computation is in float64 whatever the caller's
     setting. Where the caller has 64-bit types off, the results are NumPy
@@ -28,15 +37,38 @@ def call(fn: Callable[..., T], *args: Any) -> T:
     `jax.enable_x64(True)` around the transformation for float64.
 
   Args:
-    fn: A function of arrays, usually jitted.
-    *args: Numbers, lists or arrays; all become arrays of floats.
+    check: Takes the arguments as the caller gave them, in the function's
+      order, and raises ValueError for bad ones.
+    static: Names of arguments that are no arrays. All others may be numbers,
+      lists or arrays, and become arrays of floats.
+
+  Returns:
+    A decorator that keeps the function's signature.
   """
-  ambient = jnp.result_type(float)
-  if is_traced(args) or ambient == jnp.float64:
-    return fn(*_cast(args, ambient))
-  with jax.enable_x64(True):
-    return jax.tree.map(np.asarray, fn(*_cast(args, jnp.float64)))
 
+  def decorate(fn: Callable[P, T]) -> Callable[P, T]:
+    compiled = jax.jit(fn, static_argnames=static)
+    signature = inspect.signature(fn)
 
-def _cast(args: Any, dtype: Any) -> list[jax.Array]:
-  return [jnp.asarray(arg, dtype) for arg in args]
+    @functools.wraps(fn)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+      bound = signature.bind(*args, **kwargs)
+      bound.apply_defaults()
+      if check is not None:
+        check(*bound.arguments.values())
+      arrays = [name for name in bound.arguments if name not in static]
+
+      def call(dtype):
+        for name in arrays:
+          bound.arguments[name] = jnp.asarray(bound.arguments[name], dtype)
+        return compiled(*bound.args, **bound.kwargs)
+
+      ambient = jnp.result_type(float)
+      if is_traced(bound.arguments) or ambient == jnp.float64:
+        return call(ambient)
+      with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, call(jnp.float64))
+
+    return checked
+
+  return decorate

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_features.theory import precision, spectrum, validation
+from robust_features.theory.precision import Array
 
 _MAX_STEPS = 100
 
@@ -39,9 +40,9 @@ class RobustParameters(NamedTuple):
     lam: The multiplier of the adversary's constraint; inf at eps = 0.
   """
 
-  mean: jax.Array
-  cov: jax.Array
-  lam: jax.Array
+  mean: Array
+  cov: Array
+  lam: Array
 
 
 class LambdaBounds(NamedTuple):
@@ -51,12 +52,19 @@ class LambdaBounds(NamedTuple):
   inf at eps = 0.
   """
 
-  lower: jax.Array
-  tight_lower: jax.Array
-  tight_upper: jax.Array
-  upper: jax.Array
+  lower: Array
+  tight_lower: Array
+  tight_upper: Array
+  upper: Array
 
 
+def _check_parameters(mean, cov, eps) -> None:
+  validation.check_vector("mean", mean)
+  validation.check_covariance("cov", cov, np.shape(mean)[0])
+  validation.check_radius("eps", eps)
+
+
+@precision.float64(_check_parameters)
 def robust_parameters(mean, cov, eps) -> RobustParameters:
   """Returns the parameters that minimise the worst expected NLL (Lemma 4).
 
@@ -76,14 +84,6 @@ def robust_parameters(mean, cov, eps) -> RobustParameters:
 
   Reference: arXiv:1905.02175, Theorem 2 and Lemma 4.
   """
-  validation.check_vector("mean", mean)
-  validation.check_covariance("cov", cov, np.shape(mean)[0])
-  validation.check_radius("eps", eps)
-  return precision.call(_robust_parameters, mean, cov, eps)
-
-
-@jax.jit
-def _robust_parameters(mean, cov, eps):
   tau = solve_tau(spectrum.eigenvalues(cov), eps)
   return RobustParameters(mean, _spread(cov, tau), 1 / tau)
 
@@ -190,7 +190,12 @@ def _spread_jvp(primals, tangents):
 # --- Lemma 5 and Theorem 2's bounds ------------------------------------------
 
 
-def admissible_radius(cov) -> jax.Array:
+def _check_covariance(cov) -> None:
+  validation.check_covariance("cov", cov)
+
+
+@precision.float64(_check_covariance)
+def admissible_radius(cov) -> Array:
   """Returns an eps_0 below which the adversary's operator must be positive.
 
   For eps < sqrt(sigma_min(Sigma_*)) no lam > 0 that meets the constraint
@@ -204,15 +209,15 @@ def admissible_radius(cov) -> jax.Array:
 
   Reference: arXiv:1905.02175, Lemma 5, in units of eps and not of eps^2.
   """
-  validation.check_covariance("cov", cov)
-  return precision.call(_admissible_radius, cov)
-
-
-@jax.jit
-def _admissible_radius(cov):
   return jnp.sqrt(jnp.min(spectrum.eigenvalues(cov)))
 
 
+def _check_bounds(cov, eps) -> None:
+  validation.check_covariance("cov", cov)
+  validation.check_radius("eps", eps)
+
+
+@precision.float64(_check_bounds)
 def lambda_bounds(cov, eps) -> LambdaBounds:
   """Returns the bounds of Theorem 2 on lambda, with their constants.
 
@@ -225,13 +230,6 @@ def lambda_bounds(cov, eps) -> LambdaBounds:
 
   Reference: arXiv:1905.02175, sections E.3.7 and E.3.8, with eps^2 put right.
   """
-  validation.check_covariance("cov", cov)
-  validation.check_radius("eps", eps)
-  return precision.call(_lambda_bounds, cov, eps)
-
-
-@jax.jit
-def _lambda_bounds(cov, eps):
   s = spectrum.eigenvalues(cov)
   learned = _learned(s, solve_tau(s, eps))
   frobenius = jnp.sqrt(jnp.sum(s**2))

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from robust_features.theory.precision import Array
+
 
 class Spectrum(NamedTuple):
   """Eigenvalues of a covariance, and its eigenvectors unless it is diagonal.
@@ -67,6 +69,6 @@ def solve(cov: jax.Array, x: jax.Array) -> jax.Array:
   return x / cov if cov.ndim == 1 else jnp.linalg.solve(cov, x)
 
 
-def trace(operator: jax.Array) -> jax.Array:
+def trace(operator: Array) -> jax.Array:
   """Returns the trace of a diagonal `[D]` or full `[D, D]` operator."""
   return jnp.sum(operator) if operator.ndim == 1 else jnp.trace(operator)

@@ -14,8 +14,8 @@ Feature functions map inputs `[N, ...]` to values `[N]` or `[N, F]`, F features
 at once; what follows is then `[F]` as well. With more than two classes let
 `one_vs_rest` make labels `[N, K]`, which gives `[F, K]`.
 
-For a linear feature the adversary's best answer is exact, a shift by eps times
-the dual norm of its weights; others need a maximiser, which is passed in.
+The adversary is a `Ball` for linear features, whose best answer is exact, a
+shift by eps times the dual norm of the weights; for others it is a maximiser.
 
 Reference: arXiv:1905.02175, section 2.
 """
@@ -32,11 +32,10 @@ import numpy as np
 
 from robust_features.theory import precision, validation
 
-NORMS = ("l2", "linf")
-
 # x [N, ...] -> values [N] or [N, F].
 FeatureFn = Callable[[jax.Array], jax.Array]
-# (objective_fn: x [N, ...] -> values [N], x) -> the x of highest value found.
+# (objective_fn: x [N, ...] -> values [N], x) -> the x of highest value found
+# within the adversary's reach.
 MaximizeFn = Callable[[Callable[[jax.Array], jax.Array], jax.Array], jax.Array]
 
 
@@ -84,6 +83,23 @@ class LinearFeatures:
     if norm == "l2":
       return jnp.sqrt(jnp.sum(self.weights**2, axis=0))
     return jnp.sum(jnp.abs(self.weights), axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ball:
+  """An adversary that adds anything of norm at most eps; knows no box.
+
+  Attributes:
+    eps: Radius, >= 0.
+    norm: "l2" or "linf".
+  """
+
+  eps: float
+  norm: str = "l2"
+
+  def __post_init__(self):
+    validation.check_radius("eps", self.eps)
+    validation.check_choice("norm", self.norm, validation.NORMS)
 
 
 def normalise(f: FeatureFn, x: jax.Array) -> FeatureFn:
@@ -181,38 +197,30 @@ def usefulness(f: FeatureFn, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def robust_margins(
-  f: FeatureFn,
-  x: jax.Array,
-  y: jax.Array,
-  *,
-  eps,
-  norm: str = "l2",
-  maximize_fn: MaximizeFn | None = None,
+  f: FeatureFn, x: jax.Array, y: jax.Array, adversary: Ball | MaximizeFn
 ) -> jax.Array:
   """Returns inf_delta y f(x + delta) of every example, shaped like `margins`.
 
   Args:
-    f: Feature function; exact if it is `LinearFeatures`.
+    f: Feature function.
     x: `[N, ...]`.
     y: `[N]` of -1 and +1, or `[N, K]` of `one_vs_rest`.
-    eps: Radius of the ball, >= 0; of linear features only.
-    norm: "l2" or "linf"; of linear features only.
-    maximize_fn: (objective_fn, x) -> x of the highest objective found within
-      the adversary's reach; needed unless the features are linear. What it
-      finds is an upper bound of the infimum, as good as the attack.
+    adversary: A ball, for `LinearFeatures`: the infimum is exact. Or a
+      maximiser, for any: what it finds is an upper bound of the infimum, as
+      good as the attack.
 
   Raises:
-    ValueError: If eps is negative, the norm unknown, or `maximize_fn` missing.
+    ValueError: If it is a ball and the features are not linear.
   """
-  validation.check_radius("eps", eps)
-  validation.check_choice("norm", norm, NORMS)
-  if isinstance(f, LinearFeatures):
-    clean = margins(f, x, y)
-    shift = eps * f.dual_norms(norm)
-    return clean - shift.reshape((1, -1) + (1,) * (clean.ndim - 2))
-  if maximize_fn is None:
-    raise ValueError("maximize_fn is needed for features not linear, got None")
-  return _attacked_margins(f, x, jnp.asarray(y), maximize_fn)
+  if not isinstance(adversary, Ball):
+    return _attacked_margins(f, x, jnp.asarray(y), adversary)
+  if not isinstance(f, LinearFeatures):
+    raise ValueError(
+      f"adversary must be a maximiser unless f is linear, got {adversary!r}"
+    )
+  clean = margins(f, x, y)
+  shift = adversary.eps * f.dual_norms(adversary.norm)
+  return clean - shift.reshape((1, -1) + (1,) * (clean.ndim - 2))
 
 
 def _attacked_margins(f, x, y, maximize_fn) -> jax.Array:
@@ -243,13 +251,7 @@ def _attacked(f, x, y, maximize_fn) -> jax.Array:
 
 
 def robust_usefulness(
-  f: FeatureFn,
-  x: jax.Array,
-  y: jax.Array,
-  *,
-  eps,
-  norm: str = "l2",
-  maximize_fn: MaximizeFn | None = None,
+  f: FeatureFn, x: jax.Array, y: jax.Array, adversary: Ball | MaximizeFn
 ) -> jax.Array:
   """Returns gamma = E[inf_delta y f(x + delta)]: a number, `[F]` or `[F, K]`.
 
@@ -257,8 +259,7 @@ def robust_usefulness(
 
   Reference: arXiv:1905.02175, section 2, equation (2).
   """
-  found = robust_margins(f, x, y, eps=eps, norm=norm, maximize_fn=maximize_fn)
-  return estimate(found).value
+  return estimate(robust_margins(f, x, y, adversary)).value
 
 
 def classify(

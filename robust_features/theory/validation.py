@@ -7,6 +7,8 @@ import numpy as np
 
 from robust_features.theory import precision
 
+NORMS = ("l2", "linf")
+
 
 def check_vector(name: str, value: Any, dim: int | None = None) -> None:
   """Raises ValueError unless `value` is a finite vector `[dim]`."""

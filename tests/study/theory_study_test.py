@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 
 from configs import gaussian as gaussian_config
 from robust_features.study import theory_study
-from robust_features.theory import checks, precision
+from robust_features.theory import checks, precision, validation
 from robust_features.theory.checks import rows
 
 CLAIM = rows.Claim("Lemma 0", "one is one", "one")
@@ -54,18 +54,34 @@ class RowTest(parameterized.TestCase):
     self.assertIn("FAIL", text)
 
 
+def _check_third(x, sign):
+  del sign
+  validation.check_radius("x", x)
+
+
+@precision.float64(_check_third, static=("sign",))
+def _third(x, sign="plus"):
+  return x / 3 if sign == "plus" else -x / 3
+
+
 class PrecisionTest(absltest.TestCase):
   def test_float64_for_the_call_only(self):
-    out = precision.call(lambda x: x / 3, 1.0)
+    out = _third(1.0)
     self.assertIsInstance(out, np.ndarray)
     self.assertEqual(float(out), 1 / 3)
     self.assertEqual(jnp.ones(1).dtype, jnp.float32)
     with jax.enable_x64(True):
-      self.assertIsInstance(precision.call(lambda x: x / 3, 1.0), jax.Array)
+      self.assertIsInstance(_third(1.0), jax.Array)
 
   def test_a_trace_keeps_its_precision(self):
-    out = jax.jit(lambda x: precision.call(lambda a, b: a + b, x, 1.0))(2.0)
-    self.assertEqual(out.dtype, jnp.float32)
+    self.assertEqual(jax.jit(_third)(2.0).dtype, jnp.float32)
+
+  def test_arguments_are_checked_as_given(self):
+    with self.assertRaisesRegex(ValueError, "x must be >= 0, got -1"):
+      _third(x=-1)
+
+  def test_static_arguments_are_no_arrays(self):
+    self.assertEqual(float(_third(1, sign="minus")), -1 / 3)
 
 
 class StudyTest(absltest.TestCase):

@@ -42,7 +42,7 @@ class UsefulnessTest(parameterized.TestCase):
     x, y = jnp.array([[1.0], [2.0]]), jnp.array([-1.0, 1.0])
     f = us.LinearFeatures(jnp.array([[2.0]]), jnp.array([-3.0]))
     np.testing.assert_allclose(us.usefulness(f, x, y), [1.0])
-    got = us.robust_usefulness(f, x, y, eps=0.25)
+    got = us.robust_usefulness(f, x, y, us.Ball(0.25))
     np.testing.assert_allclose(got, [0.5])
     np.testing.assert_allclose(us.usefulness(f, x, -y), [-1.0])
 
@@ -66,10 +66,8 @@ class UsefulnessTest(parameterized.TestCase):
   def test_attack_reaches_the_exact_value(self, norm, eps):
     x, y = _images()
     f = us.normalise(_linear(), x)
-    exact = us.robust_margins(f, x, y, eps=eps, norm=norm)
-    found = us.robust_margins(
-      lambda x: f(x), x, y, eps=eps, maximize_fn=_maximize_fn(norm, eps)
-    )
+    exact = us.robust_margins(f, x, y, us.Ball(eps, norm))
+    found = us.robust_margins(f, x, y, _maximize_fn(norm, eps))
     np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
 
   def test_exact_value_is_that_of_the_worst_corner(self):
@@ -79,9 +77,9 @@ class UsefulnessTest(parameterized.TestCase):
     w = np.asarray(f.weights)[:, 0]
     clean = np.asarray(us.margins(f, x, y))[:, 0]
     worst = clean + np.min(np.asarray(y)[:, None] * (corners @ w), axis=1)
-    got = us.robust_margins(f, x, y, eps=0.1, norm="linf")[:, 0]
+    got = us.robust_margins(f, x, y, us.Ball(0.1, "linf"))[:, 0]
     np.testing.assert_allclose(got, worst, rtol=1e-5)
-    got = us.robust_margins(f, x, y, eps=0.1)[:, 0]
+    got = us.robust_margins(f, x, y, us.Ball(0.1))[:, 0]
     np.testing.assert_allclose(got, clean - 0.1 * np.linalg.norm(w), rtol=1e-5)
 
   def test_nonlinear_feature_with_a_known_minimum(self):
@@ -101,7 +99,7 @@ class UsefulnessTest(parameterized.TestCase):
       keys = attacks.example_keys(jax.random.key(0), jnp.arange(len(x)))
       return attacks.maximize(objective_fn, x, keys, cfg).x_adv
 
-    got = us.robust_usefulness(f, x, y, eps=eps, maximize_fn=maximize)
+    got = us.robust_usefulness(f, x, y, maximize)
     self.assertEqual(got.shape, ())
     np.testing.assert_allclose(got, (y * worst).mean(), atol=5e-4)
 
@@ -113,10 +111,9 @@ class UsefulnessTest(parameterized.TestCase):
     rho = us.usefulness(f, x, y)
     self.assertEqual(rho.shape, (2, 3))
     attack = _maximize_fn("l2", 0.1)
-    gamma = us.robust_usefulness(f, x, y, eps=0.1)
-    found = us.robust_usefulness(
-      lambda x: f(x), x, y, eps=0.1, maximize_fn=attack
-    )
+    ball = us.Ball(0.1)
+    gamma = us.robust_usefulness(f, x, y, ball)
+    found = us.robust_usefulness(f, x, y, attack)
     np.testing.assert_allclose(found, gamma, atol=1e-4)
     for k in range(3):
       alone = jnp.where(labels == k, 1.0, -1.0)
@@ -124,7 +121,7 @@ class UsefulnessTest(parameterized.TestCase):
         rho[:, k], us.usefulness(f, x, alone), rtol=1e-5
       )
       np.testing.assert_allclose(
-        gamma[:, k], us.robust_usefulness(f, x, alone, eps=0.1), rtol=1e-5
+        gamma[:, k], us.robust_usefulness(f, x, alone, ball), rtol=1e-5
       )
 
   def test_estimate(self):
@@ -153,12 +150,12 @@ class UsefulnessTest(parameterized.TestCase):
   def test_bad_input(self):
     x, y = _images()
     f = _linear()
-    with self.assertRaisesRegex(ValueError, "maximize_fn is needed"):
-      us.robust_usefulness(lambda x: f(x), x, y, eps=0.1)
+    with self.assertRaisesRegex(ValueError, "must be a maximiser unless f is"):
+      us.robust_usefulness(lambda x: f(x), x, y, us.Ball(0.1))
     with self.assertRaisesRegex(ValueError, "eps must be >= 0, got -0.1"):
-      us.robust_usefulness(f, x, y, eps=-0.1)
+      us.Ball(-0.1)
     with self.assertRaisesRegex(ValueError, "norm must be one of .* got 'l1'"):
-      us.robust_usefulness(f, x, y, eps=0.1, norm="l1")
+      us.Ball(0.1, "l1")
     with self.assertRaisesRegex(ValueError, "f must vary over x, got .* 1.0"):
       us.normalise(lambda x: jnp.ones(len(x)), x)
     with self.assertRaisesRegex(

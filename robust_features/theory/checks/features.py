@@ -18,12 +18,13 @@ def check_usefulness(key: jax.Array, num: int) -> list[Row]:
   """
   mean, cov = np.array([10.0, 1.0, 0.0]), np.array([25.0, 0.5, 1.0])
   eps = 2.0
+  ball = us.Ball(eps)
   x, y = GaussianModel(mean, cov).sample(key, num)
   features = us.normalise(us.LinearFeatures(jnp.eye(3), jnp.zeros(3)), x)
   values = features(x)
   deviation = np.sqrt(cov + mean**2)  # Of x itself, both classes together.
   rho = us.estimate(us.margins(features, x, y))
-  gamma = us.estimate(us.robust_margins(features, x, y, eps=eps))
+  gamma = us.estimate(us.robust_margins(features, x, y, ball))
   labels = us.one_vs_rest((y + 1) // 2, 2)
   moments = np.stack([values.mean(axis=0), (values**2).mean(axis=0)])
   return [
@@ -38,7 +39,7 @@ def check_usefulness(key: jax.Array, num: int) -> list[Row]:
       "gamma of x_i is (mu_i - eps) / sqrt(s_i + mu_i^2)",
       "robust_usefulness",
     ).sampled(
-      us.robust_margins(features, x, y, eps=eps), (mean - eps) / deviation
+      us.robust_margins(features, x, y, ball), (mean - eps) / deviation
     ),
     Claim("Section 2", "robust, useful non-robust, useless", "classify").equals(
       us.classify(rho, gamma),
@@ -77,15 +78,9 @@ def check_attack(make_maximize, key: jax.Array, num: int) -> list[Row]:
   features = us.normalise(raw, x)
   rows = []
   for norm, radius in eps.items():
-    exact = us.robust_margins(features, x, y, eps=radius, norm=norm)
-    found = us.robust_margins(
-      features.__call__,  # A plain function: nothing says that it is linear.
-      x,
-      y,
-      eps=radius,
-      norm=norm,
-      maximize_fn=make_maximize(norm, radius),
-    )
+    exact = us.robust_margins(features, x, y, us.Ball(radius, norm))
+    attack = make_maximize(norm, radius)
+    found = us.robust_margins(features, x, y, attack)
     rows.append(
       Claim(
         "Section 2",
