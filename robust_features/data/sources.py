@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from robust_features.data import dataset as dataset_lib
-from robust_features.data import image_files, planted, tfds_source
+from robust_features.data import image_folder, npz, planted, tfds_source
 from robust_features.data.dataset import DataError, Dataset, Splits
 
 # Draws that share the config's seed and must not share their randomness.
@@ -42,13 +42,13 @@ class DataConfig:
   """
 
   source: str
-  name: str
-  data_dir: str
-  num_train: int
-  num_test: int
-  num_validation: int
-  seed: int
-  image_size: int
+  name: str = ""
+  data_dir: str = ""
+  num_train: int = 0
+  num_test: int = 0
+  num_validation: int = 0
+  seed: int = 0
+  image_size: int = 0
 
   def __post_init__(self):
     if self.source not in SOURCES:
@@ -132,11 +132,11 @@ def _load_tfds(cfg: DataConfig) -> tuple[Dataset, Dataset]:
 
 
 def _load_image_folder(cfg: DataConfig) -> tuple[Dataset, Dataset]:
-  return image_files.load_image_folder(cfg.data_dir, cfg.image_size)
+  return image_folder.load(cfg.data_dir, cfg.image_size)
 
 
 def _load_npz(cfg: DataConfig) -> tuple[Dataset, Dataset]:
-  train, test = image_files.load_npz(cfg.data_dir, cfg.name)
+  train, test = npz.load(cfg.data_dir, cfg.name)
   return (_empty_like(test) if train is None else train), test
 
 

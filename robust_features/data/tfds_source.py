@@ -14,7 +14,7 @@ import PIL.Image
 import tqdm
 
 from robust_features.data import dataset as dataset_lib
-from robust_features.data import image_files
+from robust_features.data import pixels
 from robust_features.data.dataset import DataError, Dataset
 
 _CHUNK = 1_000  # Records read between two updates of the progress bar.
@@ -133,7 +133,7 @@ def _read_split(builder: Any, split: str, image_size: int) -> Dataset:
       " and prepare it again"
     ) from error
   return dataset_lib.make(
-    image_files.stack(images, where),
+    pixels.stack(images, where),
     np.array(labels, np.int64),
     tuple(features[label_key].names),
     where=where,
@@ -143,4 +143,4 @@ def _read_split(builder: Any, split: str, image_size: int) -> Dataset:
 def _decode(encoded: bytes, channels: int, image_size: int) -> np.ndarray:
   """Returns uint8 `[H, W, C]` of an encoded image."""
   with PIL.Image.open(io.BytesIO(encoded)) as image:
-    return image_files.to_array(image, channels, image_size)
+    return pixels.to_array(image, channels, image_size)
