@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_features import attacks, models
-from robust_features.attacks import losses
+from robust_features.attacks import geometry, losses
 from robust_features.data import constructed
 from robust_features.data import dataset as ds
 from robust_features.runtime import batching, sharding
@@ -89,24 +89,17 @@ class ConstructConfig:
       )
 
 
-def _row_norm(x: jax.Array) -> jax.Array:
-  """Returns l2 norms `[B]` whose gradient at zero is zero, not NaN."""
-  squares = jnp.square(x).reshape(x.shape[0], -1).sum(axis=1)
-  positive = squares > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
-
-
 def representation_objective(model, variables, x, fake_relu: bool):
   """Returns z -> -||g(z) - g(x)|| / ||g(x)||, `[B]`.
 
   Reference: arXiv:1905.02175, equation 6.
   """
   wanted = models.apply(model, variables, x).representation
-  scale = jnp.maximum(_row_norm(wanted), 1e-12)
+  scale = jnp.maximum(geometry.row_norm(wanted), 1e-12)
 
   def objective(z):
     found = models.apply(model, variables, z, fake_relu=fake_relu)
-    return -_row_norm(found.representation - wanted) / scale
+    return -geometry.row_norm(found.representation - wanted) / scale
 
   return objective
 
@@ -198,8 +191,8 @@ def _construct_batch(
     "labels": label,
     "original_labels": y,
     "stats": {
-      "moved_from_original": _row_norm(shown - x),
-      "moved_from_start": _row_norm(shown - x_init),
+      "moved_from_original": geometry.row_norm(shown - x),
+      "moved_from_start": geometry.row_norm(shown - x_init),
       "objective_start": objective(x_init),
       "objective_end": result.value,
       "objective_stored": objective(shown),

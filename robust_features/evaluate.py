@@ -21,7 +21,7 @@ from robust_features.attacks.pgd import ObjectiveFn
 from robust_features.data import dataset as ds
 from robust_features.runtime import batching, sharding
 from robust_features.runtime.logs import progress
-from robust_features.runtime.parts import Parts
+from robust_features.runtime.measured import Measured
 
 LOSSES = {
   "cross_entropy": losses.cross_entropy,
@@ -194,7 +194,7 @@ def evaluate(
   name: str = "evaluate",
   *,
   interruptible: bool = True,
-  parts: Parts | None = None,
+  measured: Measured | None = None,
 ) -> Evaluation:
   """Measures accuracy and robust accuracy at every radius of `cfg.eps`.
 
@@ -207,7 +207,7 @@ def evaluate(
     name: For the progress bar.
     interruptible: Whether to stop between batches when the process is asked
       to; a caller that must save something first says no.
-    parts: Where batches are kept that an earlier sitting attacked.
+    measured: Where batches are kept that an earlier sitting attacked.
 
   Raises:
     ValueError: If a radius exceeds the box, or outputs are not finite.
@@ -221,7 +221,7 @@ def evaluate(
   images, labels = sharding.replicate((dataset.images, dataset.labels))
   batch_size = batching.even_batch(cfg.batch_size, len(dataset.labels))
   robust, by_class, attacked, stuck = {}, {}, 0, 0
-  run = (parts or Parts()).run
+  run = (measured or Measured()).run
   with progress(len(alive) * len(cfg.eps), name, unit="image") as bar:
     for eps in sorted(cfg.eps):
       attack = functools.partial(
@@ -283,7 +283,7 @@ def step_sweep(
   key: jax.Array,
   steps: tuple[int, ...],
   step_ratios: tuple[float, ...],
-  parts: Parts | None = None,
+  measured: Measured | None = None,
 ) -> list[dict[str, Any]]:
   """Robust accuracy at `cfg.eps[0]` against the number of steps.
 
@@ -301,7 +301,7 @@ def step_sweep(
       )
       found = evaluate(
         model, variables, dataset, attempt, key, f"{num_steps} steps",
-        parts=parts,
+        measured=measured,
       )  # fmt: skip
       tried[ratio] = found.robust_accuracy[cfg.eps[0]]
     best = min(tried, key=lambda ratio: tried[ratio])

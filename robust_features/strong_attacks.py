@@ -15,7 +15,7 @@ from robust_features.attacks import autoattack, carlini_wagner
 from robust_features.data import dataset as ds
 from robust_features.runtime import batching, preemption, sharding
 from robust_features.runtime.logs import progress
-from robust_features.runtime.parts import Parts
+from robust_features.runtime.measured import Measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ def nearest_errors(
   dataset: ds.Dataset,
   cfg: attacks.CarliniWagnerConfig,
   batch_size: int,
-  parts: Parts | None = None,
+  measured: Measured | None = None,
 ) -> np.ndarray:
   """Returns the l2 distance `[N]` of the nearest error that CW-l2 finds.
 
@@ -151,7 +151,9 @@ def nearest_errors(
     _nearest, model, variables, images, labels, cfg=cfg
   )
   run = functools.partial(
-    (parts or Parts()).run, "distance", function=lambda part: [attack(part)]
+    (measured or Measured()).run,
+    "distance",
+    function=lambda part: [attack(part)],
   )
   with progress(dataset.num_examples, "CW-l2", unit="image") as bar:
     (distances,) = batching.map_batches(

@@ -2,14 +2,12 @@
 
 from robust_features.attacks import losses
 from robust_features.attacks.carlini_wagner import CarliniWagnerConfig
-from robust_features.attacks.pgd import (
-  AttackConfig,
-  AttackResult,
+from robust_features.attacks.geometry import (
   check_radius,
   example_keys,
   max_radius,
-  maximize,
 )
+from robust_features.attacks.pgd import AttackConfig, AttackResult, maximize
 
 __all__ = [
   "AttackConfig",

@@ -5,7 +5,7 @@ examples and representation inversion all climb an objective from images
 `[B, H, W, C]` to values `[B]`, inside a ball around the image or inside the
 whole box [0, 1], with steps of a fixed length:
 
-  x <- clip(project(x + step_size * direction(grad)), 0, 1)
+  x <- clip(geometry.project(x + step_size * direction(grad)), 0, 1)
 
 Reference: arXiv:1706.06083, section 2.1; arXiv:1905.02175, appendix C.3.
 """
@@ -19,7 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-NORMS = ("l2", "linf")
+from robust_features.attacks import geometry
+
 STARTS = ("x", "random")
 
 # x -> values [B], or (values [B], scores [B]): values are climbed, and the
@@ -57,7 +58,11 @@ class AttackConfig:
   keep_best: bool = True
 
   def __post_init__(self):
-    _require(self.norm in NORMS, f"norm must be one of {NORMS}", self.norm)
+    _require(
+      self.norm in geometry.NORMS,
+      f"norm must be one of {geometry.NORMS}",
+      self.norm,
+    )
     _require(self.start in STARTS, f"start must be one of {STARTS}", self.start)
     for name in ("eps", "step_size"):
       value = getattr(self, name)
@@ -103,84 +108,6 @@ class AttackResult(NamedTuple):
   zero_gradients: jax.Array
 
 
-def max_radius(norm: str, shape: tuple[int, ...]) -> float:
-  """Returns the diameter of the box [0, 1]^shape: a larger eps is a mistake."""
-  return 1.0 if norm == "linf" else math.sqrt(math.prod(shape))
-
-
-def check_radius(name: str, eps: float, norm: str, shape) -> None:
-  """Raises ValueError where a radius exceeds the box's diameter."""
-  largest = max_radius(norm, tuple(shape))
-  if eps > largest:
-    raise ValueError(
-      f"{name} is {eps:g}, larger than the {norm} diameter {largest:g} of the "
-      f"images' box [0, 1]; radii are in units of [0, 1]: write {eps:g}/255?"
-    )
-
-
-def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
-  """Returns one key per example `[B]` from its global index `[B]`.
-
-  An example's randomness then depends on neither its batch nor its device.
-  """
-  return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
-
-
-def _per_example(values: jax.Array) -> jax.Array:
-  return values[:, None, None, None]
-
-
-def _l2_norm(x: jax.Array) -> jax.Array:
-  """Returns the l2 norm of every example, `[B, 1, 1, 1]`."""
-  return jnp.sqrt(jnp.square(x).sum(axis=(1, 2, 3), keepdims=True))
-
-
-def unit_direction(grad: jax.Array, norm: str) -> jax.Array:
-  """Returns the step of unit `norm` that climbs fastest; zero stays zero.
-
-  Dividing by the largest entry first keeps gradients as small as float32 can
-  hold from vanishing when squared.
-  """
-  if norm == "linf":
-    return jnp.sign(grad)
-  largest = jnp.abs(grad).max(axis=(1, 2, 3), keepdims=True)
-  scaled = grad / jnp.where(largest > 0, largest, 1.0)
-  return scaled / jnp.maximum(_l2_norm(scaled), 1.0)
-
-
-def project(x_adv: jax.Array, x: jax.Array, norm: str, eps) -> jax.Array:
-  """Returns `x_adv` moved into the ball of radius `eps` about `x`, then [0, 1].
-
-  The order matters: `x` lies in the box, so clipping cannot leave the ball.
-  """
-  delta = x_adv - x
-  if norm == "linf":
-    delta = jnp.clip(delta, -eps, eps)
-  else:
-    size = _l2_norm(delta)
-    delta = jnp.where(
-      size > eps, delta * (eps / jnp.maximum(size, 1e-30)), delta
-    )
-  return jnp.clip(x + delta, 0.0, 1.0)
-
-
-def random_in_ball(
-  keys: jax.Array, shape: tuple[int, ...], norm: str, eps
-) -> jax.Array:
-  """Returns points uniform in the ball, `[B, *shape]`, one key each."""
-  if norm == "linf":
-    sample = functools.partial(jax.random.uniform, minval=-1.0, maxval=1.0)
-    return eps * jax.vmap(lambda key: sample(key, shape))(keys)
-
-  def ball(key):
-    direction_key, radius_key = jax.random.split(key)
-    direction = jax.random.normal(direction_key, shape)
-    radius = jax.random.uniform(radius_key) ** (1.0 / math.prod(shape))
-    return radius * direction / jnp.sqrt(jnp.square(direction).sum())
-
-  return eps * jax.vmap(ball)(keys)
-
-
 def maximize(
   objective_fn: ObjectiveFn,
   x: jax.Array,
@@ -216,8 +143,8 @@ def maximize(
     if cfg.keep_best:
       best = _better(best, (z, score))
     is_zero = (grad == 0).all(axis=(1, 2, 3))
-    z = z + cfg.step_size * unit_direction(grad, cfg.norm)
-    z = project(z, x, cfg.norm, cfg.eps)
+    z = z + cfg.step_size * geometry.unit_direction(grad, cfg.norm)
+    z = geometry.project(z, x, cfg.norm, cfg.eps)
     return z, best, zero_gradients + is_zero.astype(jnp.int32)
 
   def climb(z, zero_gradients):
@@ -232,12 +159,14 @@ def maximize(
   def restart(index, carry):
     best, zero_gradients = carry
     starts = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-    z = x + random_in_ball(starts, x.shape[1:], cfg.norm, cfg.eps)
+    z = x + geometry.random_in_ball(starts, x.shape[1:], cfg.norm, cfg.eps)
     found, zero_gradients = climb(jnp.clip(z, 0.0, 1.0), zero_gradients)
     return _better(best, found), zero_gradients
 
   zeros = jnp.zeros(x.shape[0], jnp.int32)
-  first = x if x_init is None else project(x_init, x, cfg.norm, cfg.eps)
+  first = (
+    x if x_init is None else geometry.project(x_init, x, cfg.norm, cfg.eps)
+  )
   if cfg.start == "x":
     carry = climb(first, zeros)
   else:
@@ -253,5 +182,5 @@ def _better(old, new):
   """Returns, per example, the (image, score) of the higher score."""
   (old_x, old_score), (new_x, new_score) = old, new
   wins = new_score > old_score
-  x = jnp.where(_per_example(wins), new_x, old_x)
+  x = jnp.where(geometry.per_example(wins), new_x, old_x)
   return x, jnp.where(wins, new_score, old_score)

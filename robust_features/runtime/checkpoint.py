@@ -3,17 +3,15 @@
 Everything that knows Orbax lives in this file.
 """
 
-import hashlib
 import logging
 import pathlib
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from robust_features.runtime import sharding
+from robust_features.runtime.files import digest
 
 # Orbax reports every save at INFO and, on one host, harmless sharding warnings.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -21,22 +19,6 @@ logging.getLogger("absl").setLevel(logging.ERROR)
 
 class CheckpointError(ValueError):
   """A checkpoint that cannot be used; the message says why and what to do."""
-
-
-def digest(tree: Any) -> str:
-  """Returns the SHA-256 of a tree's paths, types, shapes and bytes.
-
-  A dataclass and a dict of the same names and arrays have the same digest.
-  """
-  result = hashlib.sha256()
-  arrays = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(sharding.fetch(tree))
-  }
-  for name, array in sorted(arrays.items()):
-    result.update(f"{name} {array.dtype} {array.shape}\n".encode())
-    result.update(np.ascontiguousarray(array).tobytes())
-  return result.hexdigest()
 
 
 class Checkpoints:

@@ -1,11 +1,20 @@
-"""Atomic files and checksums: a reader never sees half of anything."""
+"""Atomic files, identities, checksums: a reader never sees half of anything."""
 
 import hashlib
+import io
 import json
 import os
 import pathlib
 import tempfile
+import zipfile
 from typing import Any
+
+import jax
+import numpy as np
+
+from robust_features.runtime import sharding
+
+_IDENTITY = "identity"
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -54,3 +63,56 @@ def read_json(path: str | os.PathLike) -> Any:
 def sha256(content: bytes) -> str:
   """Returns the SHA-256 of bytes in hexadecimal."""
   return hashlib.sha256(content).hexdigest()
+
+
+def write_npz(
+  path: str | os.PathLike, identity: dict[str, Any], arrays: dict[str, Any]
+) -> None:
+  """Writes arrays and what they belong to, atomically.
+
+  Args:
+    path: The file.
+    identity: Whatever JSON holds; compared by who reads it.
+    arrays: By name.
+  """
+  buffer = io.BytesIO()
+  text = np.asarray(json.dumps(identity, sort_keys=True))
+  np.savez(buffer, allow_pickle=False, **{_IDENTITY: text}, **arrays)
+  write_bytes(path, buffer.getvalue())
+
+
+def read_npz(
+  path: str | os.PathLike,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Returns (identity, arrays) that `write_npz` wrote.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is damaged, naming it.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as content:
+      arrays = dict(content)
+    return json.loads(str(arrays.pop(_IDENTITY))), arrays
+  except FileNotFoundError:
+    raise
+  except (zipfile.BadZipFile, EOFError, ValueError, OSError, KeyError) as error:
+    raise ValueError(
+      f"{path} is damaged ({error}); delete it to begin again"
+    ) from None
+
+
+def digest(tree: Any) -> str:
+  """Returns the SHA-256 of a tree's paths, types, shapes and bytes.
+
+  A dataclass and a dict of the same names and arrays have the same digest.
+  """
+  result = hashlib.sha256()
+  arrays = {
+    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(sharding.fetch(tree))
+  }
+  for name, array in sorted(arrays.items()):
+    result.update(f"{name} {array.dtype} {array.shape}\n".encode())
+    result.update(np.ascontiguousarray(array).tobytes())
+  return result.hexdigest()

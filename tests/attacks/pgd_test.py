@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
 from robust_features import attacks
-from robust_features.attacks import losses, pgd
+from robust_features.attacks import geometry, losses, pgd
 from robust_features.attacks.pgd import AttackConfig
 
 SHAPE = (3, 4, 3)
@@ -230,10 +230,10 @@ class GradientAtZeroTest(parameterized.TestCase):
   def test_unit_direction_has_unit_norm_or_is_zero(self):
     grad = images(4, low=-1)
     grad[2] = 0
-    found = pgd.unit_direction(jnp.asarray(grad), "l2")
+    found = geometry.unit_direction(jnp.asarray(grad), "l2")
     np.testing.assert_allclose(norms(found, "l2"), [1, 1, 0, 1], rtol=1e-6)
     np.testing.assert_array_equal(
-      pgd.unit_direction(grad, "linf"), np.sign(grad)
+      geometry.unit_direction(grad, "linf"), np.sign(grad)
     )
 
 
@@ -279,7 +279,7 @@ class RestartsTest(parameterized.TestCase):
     starts = [] if start == "random" else [x]
     for i in range(len(starts), restarts):
       folded = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-      ball = pgd.random_in_ball(folded, SHAPE, norm, 0.5)
+      ball = geometry.random_in_ball(folded, SHAPE, norm, 0.5)
       starts.append(np.clip(x + np.asarray(ball), 0, 1))
     values = np.stack([self.objective(jnp.asarray(s)) for s in starts])
     which = values.argmax(0)
@@ -390,7 +390,9 @@ class TraceTest(parameterized.TestCase):
 class RandomInBallTest(parameterized.TestCase):
   def test_l2_is_uniform(self):
     num, shape, eps = 4000, (1, 1, 3), 0.7
-    found = np.asarray(pgd.random_in_ball(toys.keys(num), shape, "l2", eps))
+    found = np.asarray(
+      geometry.random_in_ball(toys.keys(num), shape, "l2", eps)
+    )
     found = found.reshape(num, 3).astype(np.float64)
     radius = np.linalg.norm(found, axis=1) / eps
     # The volume inside a radius grows with its cube.
@@ -401,7 +403,7 @@ class RandomInBallTest(parameterized.TestCase):
       self.assertGreater(test.pvalue, 1e-3)
 
   def test_linf_is_uniform(self):
-    found = pgd.random_in_ball(toys.keys(2000), (1, 1, 2), "linf", 0.3)
+    found = geometry.random_in_ball(toys.keys(2000), (1, 1, 2), "linf", 0.3)
     found = np.asarray(found, np.float64).reshape(-1)
     test = scipy.stats.kstest((found / 0.3 + 1) / 2, "uniform")
     self.assertGreater(test.pvalue, 1e-3)
@@ -415,7 +417,7 @@ class ProjectTest(parameterized.TestCase):
     length = norms(direction[None], norm)[0]
     reach = np.array([0.1, 0.2, 0.4]).reshape(3, 1, 1, 1)
     z = (x + direction * reach / length).astype(np.float32)
-    found = pgd.project(jnp.asarray(z), jnp.asarray(x), norm, 0.2)
+    found = geometry.project(jnp.asarray(z), jnp.asarray(x), norm, 0.2)
     size = norms(moved(found, x), norm)
     np.testing.assert_allclose(size, [0.1, 0.2, 0.2], rtol=1e-5)
     np.testing.assert_allclose(found[0], z[0], atol=1e-7)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from robust_features.attacks import losses, pgd
+from robust_features.attacks import geometry, losses
 from robust_features.attacks.autoattack import machine
 
 
@@ -28,13 +28,13 @@ def _margin_targeted(logits, y, target):
 
 # (logits, y, target) -> [B]
 LOSSES = {
-  "ce": lambda logits, y, _: losses.cross_entropy(logits, y),
-  "margin": lambda logits, y, _: losses.cw_margin(logits, y),
+  "cross_entropy": lambda logits, y, _: losses.cross_entropy(logits, y),
+  "cw_margin": lambda logits, y, _: losses.cw_margin(logits, y),
   "dlr": lambda logits, y, _: losses.dlr(logits, y),
   "dlr_targeted": losses.dlr_targeted,
-  "margin_targeted": _margin_targeted,
+  "cw_margin_targeted": _margin_targeted,
 }
-TARGETED = ("dlr_targeted", "margin_targeted")
+TARGETED = ("dlr_targeted", "cw_margin_targeted")
 
 
 @functools.partial(
@@ -49,7 +49,8 @@ class ApgdConfig:
   Attributes:
     norm: "l2" or "linf".
     eps: Radius in pixel units of [0, 1].
-    loss: "ce", "dlr", "margin", "dlr_targeted" or "margin_targeted".
+    loss: "cross_entropy", "dlr", "cw_margin", "dlr_targeted" or
+      "cw_margin_targeted".
     num_steps: Steps of a run.
     num_restarts: Runs for each target, or in all where the loss has none.
     num_targets: Classes aimed at by a targeted loss.
@@ -58,15 +59,17 @@ class ApgdConfig:
 
   norm: str
   eps: float
-  loss: str = "ce"
+  loss: str = "cross_entropy"
   num_steps: int = 100
   num_restarts: int = 1
   num_targets: int = 9
   rho: float = 0.75
 
   def __post_init__(self):
-    if self.norm not in pgd.NORMS:
-      raise ValueError(f"norm must be one of {pgd.NORMS}, got {self.norm!r}")
+    if self.norm not in geometry.NORMS:
+      raise ValueError(
+        f"norm must be one of {geometry.NORMS}, got {self.norm!r}"
+      )
     if self.loss not in LOSSES:
       raise ValueError(f"loss must be one of {(*LOSSES,)}, got {self.loss!r}")
 
@@ -124,82 +127,82 @@ def _share(num_steps, percent: int):
   return jnp.maximum(jnp.int32(percent) * num_steps // 100, 1)
 
 
-def _random_start(example, rank, cfg):
+def _random_start(batch, rank, cfg):
   """Returns points of which the noise has norm eps exactly, then clipped."""
-  keys = jax.vmap(jax.random.fold_in)(example.keys, rank)
-  shape = example.x.shape[1:]
+  keys = jax.vmap(jax.random.fold_in)(batch.keys, rank)
+  shape = batch.x.shape[1:]
   if cfg.norm == "linf":
     noise = jax.vmap(lambda k: jax.random.uniform(k, shape, minval=-1.0))(keys)
     size = jnp.abs(noise).max(axis=(1, 2, 3), keepdims=True)
   else:
     noise = jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
-    size = machine.l2_norm(noise)
+    size = geometry.l2_norm(noise)
   delta = cfg.eps * (noise / jnp.maximum(size, 1e-12))
-  return machine.add(example.x, machine.into_ball(delta, cfg.norm, cfg.eps))
+  return geometry.add_in_ball(batch.x, delta, cfg.norm, cfg.eps)
 
 
 def _begin(z: jax.Array, cfg: ApgdConfig) -> Run:
   """Returns a run about to evaluate the starting point `z`."""
-  batch = z.shape[0]
-  zero = jnp.zeros(batch, jnp.int32)
+  size = z.shape[0]
+  zero = jnp.zeros(size, jnp.int32)
   return Run(
     t=zero,
     z=z,
     z_old=z,
     z_best=z,
     grad_best=jnp.zeros_like(z),
-    loss_best=jnp.full(batch, -jnp.inf),
+    loss_best=jnp.full(size, -jnp.inf),
     # The published code compares the first step's loss with zero.
-    loss_last=jnp.zeros(batch),
-    step_size=jnp.full(batch, 2.0) * cfg.eps,
-    window=jnp.full(batch, 1) * _share(cfg.num_steps, 22),
+    loss_last=jnp.zeros(size),
+    step_size=jnp.full(size, 2.0) * cfg.eps,
+    window=jnp.full(size, 1) * _share(cfg.num_steps, 22),
     since=zero,
     gains=zero,
-    loss_checked=jnp.full(batch, -jnp.inf),
-    halved=jnp.ones(batch, bool),
+    loss_checked=jnp.full(size, -jnp.inf),
+    halved=jnp.ones(size, bool),
   )
 
 
-def init(example: machine.Example, cfg: ApgdConfig) -> ApgdState:
+def init(batch: machine.Batch, cfg: ApgdConfig) -> ApgdState:
   """Returns the state before the first run."""
-  rank = jnp.zeros(example.y.shape, jnp.int32)
-  run = _begin(example.x, cfg)._replace(t=rank - 1)
-  return ApgdState(machine.new_tally(example.x), rank, run)
+  rank = jnp.zeros(batch.y.shape, jnp.int32)
+  run = _begin(batch.x, cfg)._replace(t=rank - 1)
+  return ApgdState(machine.new_tally(batch.x), rank, run)
 
 
 def step(
   logits_fn: machine.LogitsFn,
-  example: machine.Example,
+  batch: machine.Batch,
   state: ApgdState,
   cfg: ApgdConfig,
 ) -> ApgdState:
   """Evaluates loss and gradient once, then moves or ends the run."""
-  rank, run = state.rank, _begin_if_new(example, state.rank, state.run, cfg)
-  which = jnp.minimum(rank // cfg.num_restarts, example.targets.shape[1] - 1)
-  target = jnp.take_along_axis(example.targets, which[:, None], axis=1)[:, 0]
+  rank, run = state.rank, _begin_if_new(batch, state.rank, state.run, cfg)
+  which = jnp.minimum(rank // cfg.num_restarts, batch.targets.shape[1] - 1)
+  target = jnp.take_along_axis(batch.targets, which[:, None], axis=1)[:, 0]
 
   def total(z):
     logits = logits_fn(z).astype(jnp.float32)
-    loss = LOSSES[cfg.loss](logits, example.y, target)
+    loss = LOSSES[cfg.loss](logits, batch.y, target)
     return loss.sum(), (logits, loss)
 
   grad, (logits, loss) = jax.grad(total, has_aux=True)(run.z)
-  success = machine.misclassified(logits, example.y)
+  success = machine.misclassified(logits, batch.y)
   ended = run.t >= cfg.num_steps
   tally = _count(state.tally, run.z, success, grad)
   tally = tally._replace(done=success | (ended & (rank + 1 >= cfg.num_runs)))
-  run = _move(*_adapt(_remember(run, loss, grad), grad, cfg), example.x, cfg)
+  run = _move(*_adapt(_remember(run, loss, grad), grad, cfg), batch.x, cfg)
   turn = ended & ~tally.done
   run = run._replace(t=jnp.where(turn, -1, run.t))
   return ApgdState(tally, rank + turn.astype(jnp.int32), run)
 
 
-def _begin_if_new(example, rank, run: Run, cfg: ApgdConfig) -> Run:
+def _begin_if_new(batch, rank, run: Run, cfg: ApgdConfig) -> Run:
   """Returns the run, begun at its random start where it had not."""
   new = run.t < 0
 
   def begin(run):
-    fresh = _begin(_random_start(example, rank, cfg), cfg)
+    fresh = _begin(_random_start(batch, rank, cfg), cfg)
     return machine.select(new, fresh, run)
 
   # Random numbers are dear: draw them only for a run that begins.
@@ -258,14 +261,16 @@ def _adapt(run: Run, grad: jax.Array, cfg: ApgdConfig):
 
 def _move(run: Run, grad, x: jax.Array, cfg: ApgdConfig) -> Run:
   """Takes one step with momentum, inside the ball and the box."""
-  weight = machine.per_example(jnp.where(run.t > 0, 0.75, 1.0))
-  size = machine.per_example(run.step_size)
+  weight = geometry.per_example(jnp.where(run.t > 0, 0.75, 1.0))
+  size = geometry.per_example(run.step_size)
   delta = run.z - x
-  ahead = delta + size * pgd.unit_direction(grad, cfg.norm)
-  ahead = machine.into_box(machine.into_ball(ahead, cfg.norm, cfg.eps), x)
+  ahead = delta + size * geometry.unit_direction(grad, cfg.norm)
+  ahead = geometry.into_box(
+    geometry.into_ball(ahead, cfg.norm, cfg.eps, geometry.SLACK), x
+  )
   momentum = (1.0 - weight) * (run.z - run.z_old)
   delta = delta + weight * (ahead - delta) + momentum
-  z = machine.add(x, machine.into_ball(delta, cfg.norm, cfg.eps))
+  z = geometry.add_in_ball(x, delta, cfg.norm, cfg.eps)
   return run._replace(t=run.t + 1, z=z, z_old=run.z)
 
 
@@ -318,9 +323,9 @@ def attack(
         f"got {cfg.num_targets}"
       )
     targets = machine.likeliest_targets(logits, y, cfg.num_targets)
-  example = machine.Example(x, y, targets, keys)
-  state = init(example, cfg)
+  batch = machine.Batch(x, y, targets, keys)
+  state = init(batch, cfg)
   if x_init is not None:
     state = state._replace(run=_begin(x_init, cfg))
-  state = machine.advance(ATTACK, logits_fn, example, state, cfg)
+  state = machine.advance(ATTACK, logits_fn, batch, state, cfg)
   return ApgdResult(state.tally, state.run.z_best, state.run.loss_best)

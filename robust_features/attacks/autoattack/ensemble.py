@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features.attacks import pgd
+from robust_features.attacks import geometry
 from robust_features.attacks.autoattack import (
   apgd,
   checks,
@@ -80,30 +80,30 @@ class Budget:
         raise ValueError(f"{field.name} must be an int >= 1, got {value!r}")
 
 
-class _Stage(NamedTuple):
+class _Step(NamedTuple):
   attack: machine.Attack
   cfg: apgd.ApgdConfig | fab.FabConfig | square.SquareConfig
   num_steps: int
 
 
-def _stage(name, norm, eps, budget: Budget, num_classes: int) -> _Stage:
+def _configured(name, norm, eps, budget: Budget, num_classes: int) -> _Step:
   """Returns an attack with its settings for a model of `num_classes`."""
   targets = min(budget.num_targets, num_classes - 1)
   if name == "square":
     cfg = square.SquareConfig(norm, eps, budget.num_queries)
-    return _Stage(square.ATTACK, cfg, _SQUARE_STEPS)
+    return _Step(square.ATTACK, cfg, _SQUARE_STEPS)
   if name == "fab-t":
     cfg = fab.FabConfig(norm, eps, budget.num_steps, targets)
-    return _Stage(fab.ATTACK, cfg, _GRADIENT_STEPS)
+    return _Step(fab.ATTACK, cfg, _GRADIENT_STEPS)
   loss = {
-    "apgd-ce": "ce",
-    "apgd-dlr": "dlr" if num_classes > 2 else "margin",
-    "apgd-t": "dlr_targeted" if num_classes > 3 else "margin_targeted",
+    "apgd-ce": "cross_entropy",
+    "apgd-dlr": "dlr" if num_classes > 2 else "cw_margin",
+    "apgd-t": "dlr_targeted" if num_classes > 3 else "cw_margin_targeted",
   }[name]
   cfg = apgd.ApgdConfig(
     norm, eps, loss, budget.num_steps, budget.num_restarts, targets
   )
-  return _Stage(apgd.ATTACK, cfg, _GRADIENT_STEPS)
+  return _Step(apgd.ATTACK, cfg, _GRADIENT_STEPS)
 
 
 def run(
@@ -159,25 +159,25 @@ def run(
   check_settings(norm, eps, attacks, batch_size, x.shape[1:])
   if not isinstance(logits_fn, jax.tree_util.Partial):
     logits_fn = jax.tree_util.Partial(logits_fn)
-  target = _Target(logits_fn, x, y.astype(np.int32), key, batch_size, sharding)
+  victim = _Victim(logits_fn, x, y.astype(np.int32), key, batch_size, sharding)
   names = tuple(attacks)
   who = identity(
-    x, target.y, key, norm=norm, eps=float(eps), attacks=list(names),
-    **dataclasses.asdict(budget),
+    (logits_fn.args, logits_fn.keywords), x, victim.y, key, norm=norm,
+    eps=float(eps), attacks=list(names), **dataclasses.asdict(budget),
   )  # fmt: skip
   path = None if workdir is None else pathlib.Path(workdir) / FILE
   report = progress or (lambda line: None)
   saved = Progress.begin(
-    who, target.logits, x, target.y, len(names), path=path,
+    who, victim.logits, x, victim.y, len(names), path=path,
     every_s=save_every_s,
   )  # fmt: skip
   if saved.load():
     report(f"goes on from {path}, {saved.num_done} attacks done")
   for number, name in enumerate(names):
-    stage = _stage(name, norm, float(eps), budget, target.num_classes)
+    stage = _configured(name, norm, float(eps), budget, victim.num_classes)
     if number >= saved.num_done:
-      _attack(number, name, stage, target, saved, report, save_now)
-  return _result(norm, float(eps), names, budget, target, saved)
+      _attack(number, name, stage, victim, saved, report, save_now)
+  return _result(norm, float(eps), names, budget, victim, saved)
 
 
 def check_settings(
@@ -193,9 +193,9 @@ def check_settings(
     ValueError: Naming the setting; for a radius larger than the box, if the
       images' shape (H, W, C) is given.
   """
-  if norm not in pgd.NORMS:
-    raise ValueError(f"norm must be one of {pgd.NORMS}, got {norm!r}")
-  largest = pgd.max_radius(norm, image_shape) if image_shape else math.inf
+  if norm not in geometry.NORMS:
+    raise ValueError(f"norm must be one of {geometry.NORMS}, got {norm!r}")
+  largest = geometry.max_radius(norm, image_shape) if image_shape else math.inf
   if isinstance(eps, str) or not 0 < eps <= largest:
     raise ValueError(
       f"eps must be in (0, {largest:g}] in units of [0, 1], got {eps!r}"
@@ -214,7 +214,7 @@ def _logits(logits_fn, x):
   return logits_fn(x).astype(jnp.float32)
 
 
-class _Target:
+class _Victim:
   """The model and the data under attack, and where they are laid out."""
 
   def __init__(self, logits_fn, x, y, key, batch_size, sharding):
@@ -235,14 +235,14 @@ class _Target:
       return tree
     return jax.device_put(tree, self.sharding)
 
-  def examples(self, stream: int, index: np.ndarray) -> machine.Example:
+  def examples(self, stream: int, index: np.ndarray) -> machine.Batch:
     """Returns what the attack of a random stream needs of images `index`."""
     key = jax.random.fold_in(self.key, stream)
-    example = machine.Example(
+    example = machine.Batch(
       jnp.asarray(self.x[index]),
       jnp.asarray(self.y[index]),
       jnp.asarray(self.targets[index], jnp.int32),
-      pgd.example_keys(key, jnp.asarray(index, jnp.uint32)),
+      geometry.example_keys(key, jnp.asarray(index, jnp.uint32)),
     )
     return self._place(example)
 
@@ -262,16 +262,16 @@ class _Target:
     return np.concatenate(parts)
 
 
-def _attack(number, name, stage, target, saved, report, save_now) -> None:
+def _attack(number, name, stage, victim, saved, report, save_now) -> None:
   """Runs one attack on what is robust so far, saving now and then."""
   work = pool.Pool(
     stage.attack,
     stage.cfg,
-    target.logits_fn,
-    functools.partial(target.examples, _STREAMS[name]),
+    victim.logits_fn,
+    functools.partial(victim.examples, _STREAMS[name]),
     np.flatnonzero(saved.robust),
-    batch_size=target.batch_size,
-    multiple=target.devices,
+    batch_size=victim.batch_size,
+    multiple=victim.devices,
     num_steps=stage.num_steps,
   )
   saved.restore_pool(work)
@@ -291,13 +291,13 @@ def _attack(number, name, stage, target, saved, report, save_now) -> None:
   report(f"{name}: robust accuracy {saved.robust.mean():.2%}")
 
 
-def _result(norm, eps, names, budget, target, saved) -> AutoAttackResult:
+def _result(norm, eps, names, budget, victim, saved) -> AutoAttackResult:
   """Evaluates the adversarial examples once more, and gathers the numbers."""
-  predicted = target.predict(saved.x_adv).argmax(axis=1)
-  second = float((predicted == target.y).mean())
+  predicted = victim.predict(saved.x_adv).argmax(axis=1)
+  second = float((predicted == victim.y).mean())
   accuracy = {"clean": float(saved.correct.mean())}
   accuracy |= dict(zip(names, saved.accuracy.tolist(), strict=True))
-  delta = saved.x_adv.astype(np.float64) - target.x
+  delta = saved.x_adv.astype(np.float64) - victim.x
   axes = (1, 2, 3)
   size = (
     np.abs(delta).max(axes)
@@ -321,16 +321,16 @@ def _result(norm, eps, names, budget, target, saved) -> AutoAttackResult:
     gradients=by_attack(saved.gradients),
     zero_gradients=by_attack(saved.zero_gradients),
     seconds=by_attack(saved.seconds),
-    warnings=_warnings(names, budget, target, saved, second),
+    warnings=_warnings(names, budget, victim, saved, second),
   )
 
 
-def _warnings(names, budget, target, saved, second) -> tuple[str, ...]:
-  few = jnp.asarray(target.x[:8])
+def _warnings(names, budget, victim, saved, second) -> tuple[str, ...]:
+  few = jnp.asarray(victim.x[:8])
   found = [
-    checks.probability_warning(target.logits),
-    checks.randomness_warning(target.logits_fn, few),
-    checks.class_warning(target.num_classes, names, budget.num_targets),
+    checks.probability_warning(victim.logits),
+    checks.randomness_warning(victim.logits_fn, few),
+    checks.class_warning(victim.num_classes, names, budget.num_targets),
   ]
   found += [
     checks.zero_gradient_warning(name, int(count))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from robust_features.attacks import pgd
+from robust_features.attacks import geometry
 from robust_features.attacks.autoattack import machine
 
 
@@ -49,8 +49,10 @@ class FabConfig:
   beta: float = 0.9
 
   def __post_init__(self):
-    if self.norm not in pgd.NORMS:
-      raise ValueError(f"norm must be one of {pgd.NORMS}, got {self.norm!r}")
+    if self.norm not in geometry.NORMS:
+      raise ValueError(
+        f"norm must be one of {geometry.NORMS}, got {self.norm!r}"
+      )
 
 
 class FabState(NamedTuple):
@@ -73,40 +75,40 @@ class FabState(NamedTuple):
   distance: jax.Array
 
 
-def init(example: machine.Example, cfg: FabConfig) -> FabState:
+def init(batch: machine.Batch, cfg: FabConfig) -> FabState:
   """Returns the state at the images themselves."""
   del cfg
-  batch = example.y.shape[0]
-  zero = jnp.zeros(batch, jnp.int32)
+  size = batch.y.shape[0]
+  zero = jnp.zeros(size, jnp.int32)
   return FabState(
-    tally=machine.new_tally(example.x),
+    tally=machine.new_tally(batch.x),
     rank=zero,
     t=zero,
-    z=example.x,
-    x_best=example.x,
-    distance=jnp.full(batch, jnp.inf),
+    z=batch.x,
+    x_best=batch.x,
+    distance=jnp.full(size, jnp.inf),
   )
 
 
 def step(
   logits_fn: machine.LogitsFn,
-  example: machine.Example,
+  batch: machine.Batch,
   state: FabState,
   cfg: FabConfig,
 ) -> FabState:
   """Linearises the boundary once, moves, and pulls back what is adversarial."""
-  x, y = example.x, example.y
-  target = jnp.take_along_axis(example.targets, state.rank[:, None], axis=1)
+  x, y = batch.x, batch.y
+  target = jnp.take_along_axis(batch.targets, state.rank[:, None], axis=1)
   gap, grad = _boundary(logits_fn, state.z, y, target[:, 0])
   delta = _move(state.z, x, gap, grad, cfg)
-  z = machine.add(x, delta)
+  z = geometry.add_towards(x, delta)
   adversarial = machine.misclassified(logits_fn(z).astype(jnp.float32), y)
   distance = _norm(delta, cfg.norm)[:, 0, 0, 0]
   closer = adversarial & (distance < state.distance)
   state = state._replace(
     x_best=machine.select(closer, z, state.x_best),
     distance=jnp.where(closer, distance, state.distance),
-    z=machine.select(adversarial, machine.add(x, cfg.beta * delta), z),
+    z=machine.select(adversarial, geometry.add_towards(x, cfg.beta * delta), z),
   )
   return _advance_clock(state, x, grad, cfg)
 
@@ -129,7 +131,7 @@ def _norm(delta: jax.Array, norm: str) -> jax.Array:
   """Returns every example's norm, `[B, 1, 1, 1]`."""
   if norm == "linf":
     return jnp.abs(delta).max(axis=(1, 2, 3), keepdims=True)
-  return machine.l2_norm(delta)
+  return geometry.l2_norm(delta)
 
 
 def _move(z, x, gap, grad, cfg: FabConfig) -> jax.Array:
@@ -145,7 +147,7 @@ def _move(z, x, gap, grad, cfg: FabConfig) -> jax.Array:
   size_x = jnp.maximum(_norm(from_x, cfg.norm), 1e-8)
   alpha = jnp.minimum(size_z / (size_z + size_x), cfg.alpha_max)
   delta = (z - x + cfg.eta * from_z) * (1.0 - alpha)
-  return machine.into_box(delta + cfg.eta * from_x * alpha, x)
+  return geometry.into_box(delta + cfg.eta * from_x * alpha, x)
 
 
 def _advance_clock(state: FabState, x, grad, cfg: FabConfig) -> FabState:
@@ -197,7 +199,7 @@ def project_to_plane(
   # Scaling both leaves the plane as it is, and float32 room for the squares.
   largest = jnp.abs(grad).max(axis=(1, 2, 3), keepdims=True)
   scale = jnp.where(largest > 0, largest, 1.0)
-  sign = machine.per_example(jnp.where(gap > 0, -1.0, 1.0))
+  sign = geometry.per_example(jnp.where(gap > 0, -1.0, 1.0))
   w = sign * grad / scale
   needed = jnp.abs(gap) / scale[:, 0, 0, 0]
   room = jnp.where(w > 0, 1.0 - p, p)
@@ -206,7 +208,7 @@ def project_to_plane(
 
   def newton(carry):
     multiplier, _, count = carry
-    steps = rate * machine.per_example(multiplier)
+    steps = rate * geometry.per_example(multiplier)
     free = steps < room
     gain = (weight * jnp.minimum(steps, room)).sum(axis=(1, 2, 3))
     slope = jnp.where(free, weight * rate, 0.0).sum(axis=(1, 2, 3))
@@ -219,7 +221,7 @@ def project_to_plane(
   multiplier, _, _ = jax.lax.while_loop(
     lambda carry: carry[1].any() & (carry[2] < 50), newton, start
   )
-  steps = rate * machine.per_example(multiplier)
+  steps = rate * geometry.per_example(multiplier)
   return jnp.sign(w) * jnp.minimum(steps, room)
 
 
@@ -266,6 +268,6 @@ def attack(
       f"got {cfg.num_targets}"
     )
   targets = machine.likeliest_targets(logits, y, cfg.num_targets)
-  example = machine.Example(x, y, targets, keys)
-  state = machine.run_to_end(ATTACK, logits_fn, example, cfg)
+  batch = machine.Batch(x, y, targets, keys)
+  state = machine.run_to_end(ATTACK, logits_fn, batch, cfg)
   return FabResult(state.tally, state.x_best, state.distance)

@@ -16,14 +16,14 @@ import jax.numpy as jnp
 LogitsFn = Callable[[jax.Array], jax.Array]
 
 
-class Example(NamedTuple):
+class Batch(NamedTuple):
   """What an attack may know of a batch.
 
   Attributes:
     x: `[B, H, W, C]` float32 images in [0, 1].
     y: `[B]` int32 labels.
     targets: `[B, T]` int32 classes to aim at, the likeliest first.
-    keys: `[B]` PRNG keys, one per example.
+    keys: `[B]` PRNG keys, one per batch.
   """
 
   x: jax.Array
@@ -57,17 +57,12 @@ class Attack(NamedTuple):
   """An attack's two functions; states are pytrees with a `tally` field.
 
   Attributes:
-    init: `(example, cfg) -> state`, without any model evaluation.
-    step: `(logits_fn, example, state, cfg) -> state`.
+    init: `(batch, cfg) -> state`, without any model evaluation.
+    step: `(logits_fn, batch, state, cfg) -> state`.
   """
 
-  init: Callable[[Example, Any], Any]
-  step: Callable[[LogitsFn, Example, Any, Any], Any]
-
-
-def per_example(values: jax.Array) -> jax.Array:
-  """Returns `[B]` values as `[B, 1, 1, 1]`, to multiply images with."""
-  return values[:, None, None, None]
+  init: Callable[[Batch, Any], Any]
+  step: Callable[[LogitsFn, Batch, Any, Any], Any]
 
 
 def select(mask: jax.Array, new: Any, old: Any) -> Any:
@@ -95,39 +90,6 @@ def likeliest_targets(logits: jax.Array, y: jax.Array, num: int) -> jax.Array:
   return order[:, ::-1][:, :num].astype(jnp.int32)
 
 
-def into_ball(delta: jax.Array, norm: str, eps: float) -> jax.Array:
-  """Returns the perturbation `delta` brought inside the ball of radius eps."""
-  if norm == "linf":
-    return jnp.clip(delta, -eps, eps)
-  # A millionth inside, so that no order of summation finds it outside.
-  limit = eps * (1.0 - 1e-6)
-  size = l2_norm(delta)
-  return delta * jnp.where(size > limit, limit / jnp.maximum(size, 1e-30), 1.0)
-
-
-def into_box(delta: jax.Array, x: jax.Array) -> jax.Array:
-  """Returns the perturbation `delta` cut so that x + delta is in [0, 1]."""
-  return jnp.clip(delta, -x, 1.0 - x)
-
-
-def add(x: jax.Array, delta: jax.Array) -> jax.Array:
-  """Returns x + delta, in the box and rounded towards `x`.
-
-  A sum is rounded to a pixel's precision, which is coarse beside a small eps.
-  No entry of the result is further from `x` than `delta` says, so norms should
-  be measured on `delta`: a compiler may compute the sum twice and round it in
-  two ways, but not the perturbation.
-  """
-  z = x + delta
-  z = jnp.where(jnp.abs(z - x) > jnp.abs(delta), jnp.nextafter(z, x), z)
-  return jnp.clip(z, 0.0, 1.0)
-
-
-def l2_norm(x: jax.Array) -> jax.Array:
-  """Returns the l2 norm of every example, `[B, 1, 1, 1]`."""
-  return jnp.sqrt(jnp.square(x).sum(axis=(1, 2, 3), keepdims=True))
-
-
 def new_tally(x: jax.Array) -> Tally:
   """Returns the tally of a batch that was not attacked yet."""
   no = jnp.zeros(x.shape[0], bool)
@@ -138,7 +100,7 @@ def new_tally(x: jax.Array) -> Tally:
 def advance(
   attack: Attack,
   logits_fn: LogitsFn,
-  example: Example,
+  batch: Batch,
   state: Any,
   cfg: Any,
   num_steps: jax.Array | int | None = None,
@@ -152,7 +114,7 @@ def advance(
 
   def body(carry):
     count, state = carry
-    after = attack.step(logits_fn, example, state, cfg)
+    after = attack.step(logits_fn, batch, state, cfg)
     # What is done stays as it was: others in the batch take longer.
     return count + 1, select(state.tally.done, state, after)
 
@@ -160,8 +122,8 @@ def advance(
 
 
 def run_to_end(
-  attack: Attack, logits_fn: LogitsFn, example: Example, cfg: Any
+  attack: Attack, logits_fn: LogitsFn, batch: Batch, cfg: Any
 ) -> Any:
   """Returns the last state of an attack on one batch."""
-  state = attack.init(example, cfg)
-  return advance(attack, logits_fn, example, state, cfg)
+  state = attack.init(batch, cfg)
+  return advance(attack, logits_fn, batch, state, cfg)

@@ -22,7 +22,7 @@ _STEP = 4  # Slots are a multiple of this, so that sizes are met again.
 
 
 class Finished(NamedTuple):
-  """Examples that are done, as numpy arrays over them; see `slots.Tally`.
+  """Examples that are done, as numpy arrays over them; see `machine.Tally`.
 
   Attributes:
     index: `[F]` global indices.
@@ -86,7 +86,7 @@ class Pool:
     attack: machine.Attack,
     cfg: Any,
     logits_fn: machine.LogitsFn,
-    example_fn: Callable[[np.ndarray], machine.Example],
+    example_fn: Callable[[np.ndarray], machine.Batch],
     todo: np.ndarray,
     *,
     batch_size: int,
@@ -110,7 +110,7 @@ class Pool:
     self._largest, self._multiple = batch_size, multiple
     self._todo = np.asarray(todo, np.int64)
     self._index = np.full(self._fitting(len(self._todo)), -1, np.int64)
-    self._example: machine.Example | None = None
+    self._example: machine.Batch | None = None
     self._state: Any = None
 
   def _fitting(self, count: int) -> int:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features.attacks import losses, pgd
+from robust_features.attacks import geometry, losses
 from robust_features.attacks.autoattack import machine
 
 # After this many queries the squares' area is halved once more.
@@ -48,8 +48,10 @@ class SquareConfig:
   p_init: float = 0.8
 
   def __post_init__(self):
-    if self.norm not in pgd.NORMS:
-      raise ValueError(f"norm must be one of {pgd.NORMS}, got {self.norm!r}")
+    if self.norm not in geometry.NORMS:
+      raise ValueError(
+        f"norm must be one of {geometry.NORMS}, got {self.norm!r}"
+      )
     if not 0 < self.p_init <= 1:
       raise ValueError(f"p_init must be in (0, 1], got {self.p_init!r}")
 
@@ -83,34 +85,34 @@ def sizes(cfg: SquareConfig, height: int, width: int) -> tuple[int, ...]:
   return tuple(result)
 
 
-def init(example: machine.Example, cfg: SquareConfig) -> SquareState:
+def init(batch: machine.Batch, cfg: SquareConfig) -> SquareState:
   """Returns the state at the starting point, not yet evaluated."""
-  keys = jax.vmap(jax.random.fold_in, (0, None))(example.keys, 0)
+  keys = jax.vmap(jax.random.fold_in, (0, None))(batch.keys, 0)
   begin = _stripes if cfg.norm == "linf" else _tiles
-  delta = begin(keys, example.x.shape, cfg)
-  z = machine.add(example.x, machine.into_ball(delta, cfg.norm, cfg.eps))
-  batch = example.y.shape[0]
+  delta = begin(keys, batch.x.shape, cfg)
+  z = geometry.add_in_ball(batch.x, delta, cfg.norm, cfg.eps)
+  size = batch.y.shape[0]
   return SquareState(
-    tally=machine.new_tally(example.x),
-    t=jnp.zeros(batch, jnp.int32),
+    tally=machine.new_tally(batch.x),
+    t=jnp.zeros(size, jnp.int32),
     z=z,
-    margin=jnp.full(batch, jnp.inf),
+    margin=jnp.full(size, jnp.inf),
   )
 
 
 def step(
   logits_fn: machine.LogitsFn,
-  example: machine.Example,
+  batch: machine.Batch,
   state: SquareState,
   cfg: SquareConfig,
 ) -> SquareState:
   """Spends one query on every example."""
   first = state.t == 0
-  proposal = _propose(example, state, cfg)
+  proposal = _propose(batch, state, cfg)
   z = machine.select(first, state.z, proposal)
   logits = logits_fn(z).astype(jnp.float32)
-  margin = -losses.cw_margin(logits, example.y)
-  success = machine.misclassified(logits, example.y)
+  margin = -losses.cw_margin(logits, batch.y)
+  success = machine.misclassified(logits, batch.y)
   better = (margin < state.margin) | success
   tally = state.tally._replace(
     x_adv=machine.select(success, z, state.tally.x_adv),
@@ -126,10 +128,10 @@ def step(
   )
 
 
-def _propose(example, state: SquareState, cfg: SquareConfig) -> jax.Array:
+def _propose(batch, state: SquareState, cfg: SquareConfig) -> jax.Array:
   """Returns the best points with one window changed, `[B, H, W, C]`."""
-  height, width, channels = example.x.shape[1:]
-  keys = jax.vmap(jax.random.fold_in)(example.keys, jnp.maximum(state.t, 1))
+  height, width, channels = batch.x.shape[1:]
+  keys = jax.vmap(jax.random.fold_in)(batch.keys, jnp.maximum(state.t, 1))
   draw = jax.vmap(lambda key: jax.random.uniform(key, (5 + channels,)))(keys)
   # The first window is query 0 of the schedule.
   halvings = jnp.searchsorted(jnp.asarray(_HALVINGS), state.t - 1)
@@ -138,16 +140,16 @@ def _propose(example, state: SquareState, cfg: SquareConfig) -> jax.Array:
   corners = [
     _corner(draw[:, 2 * k : 2 * k + 2], side, height, width) for k in (0, 1)
   ]
-  delta = state.z - example.x
+  delta = state.z - batch.x
   if cfg.norm == "linf":
     inside = _window(corners[0], side, height, width)
     delta = delta + 2.0 * cfg.eps * inside * signs
   else:
-    bump = _bump(corners[0], halvings, draw[:, 4] < 0.5, example.x.shape, cfg)
+    bump = _bump(corners[0], halvings, draw[:, 4] < 0.5, batch.x.shape, cfg)
     windows = [_window(corner, side, height, width) for corner in corners]
     delta = _redistribute(delta, windows, bump * signs, cfg.eps)
-    delta = delta * (cfg.eps / jnp.maximum(machine.l2_norm(delta), 1e-12))
-  return machine.add(example.x, machine.into_ball(delta, cfg.norm, cfg.eps))
+    delta = delta * (cfg.eps / jnp.maximum(geometry.l2_norm(delta), 1e-12))
+  return geometry.add_in_ball(batch.x, delta, cfg.norm, cfg.eps)
 
 
 def _corner(draw, side, height: int, width: int) -> tuple:
@@ -182,7 +184,7 @@ def _redistribute(delta, windows, bump, eps) -> jax.Array:
   def norm(values):  # Of every colour, [B, 1, 1, C].
     return jnp.sqrt(jnp.square(values).sum(axis=(1, 2), keepdims=True))
 
-  spare = jnp.maximum(eps**2 - jnp.square(machine.l2_norm(delta)), 0.0)
+  spare = jnp.maximum(eps**2 - jnp.square(geometry.l2_norm(delta)), 0.0)
   budget = spare / delta.shape[-1] + jnp.square(norm(delta * both))
   old = delta * first
   fresh = bump + old / jnp.maximum(norm(old), 1e-12)
@@ -265,7 +267,7 @@ def _tiles(keys, shape, cfg) -> jax.Array:
     grid,
     ((0, 0), pad, (margin, width - margin - columns * side), (0, 0)),
   )
-  return delta * (cfg.eps / jnp.maximum(machine.l2_norm(delta), 1e-12))
+  return delta * (cfg.eps / jnp.maximum(geometry.l2_norm(delta), 1e-12))
 
 
 ATTACK = machine.Attack(init, step)
@@ -290,5 +292,5 @@ def attack(
   Returns:
     The last state: its tally, and the best point with its margin.
   """
-  example = machine.Example(x, y, y[:, None], keys)
-  return machine.run_to_end(ATTACK, logits_fn, example, cfg)
+  batch = machine.Batch(x, y, y[:, None], keys)
+  return machine.run_to_end(ATTACK, logits_fn, batch, cfg)

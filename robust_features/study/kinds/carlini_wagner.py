@@ -12,7 +12,7 @@ import numpy as np
 
 from robust_features import attacks, strong_attacks
 from robust_features import evaluate as evaluation
-from robust_features.runtime.parts import Parts
+from robust_features.runtime.measured import Measured
 from robust_features.study.graph import Kind, Study
 from robust_features.study.kinds import evaluate
 from robust_features.study.kinds.subject import Subject, subject
@@ -38,7 +38,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   model, variables, data = subject(study, stage)
   distances = strong_attacks.nearest_errors(
     model, variables, data, stage.attack, stage.evaluate.batch_size,
-    Parts(directory / "parts"),
+    Measured(directory / "parts"),
   )  # fmt: skip
   finite = distances[np.isfinite(distances) & (distances > 0)]
   return {

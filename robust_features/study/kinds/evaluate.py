@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from robust_features import evaluate as evaluation
 from robust_features.data import planted
-from robust_features.runtime.parts import Parts
+from robust_features.runtime.measured import Measured
 from robust_features.study import paper, settings
 from robust_features.study.graph import Kind, Study
 from robust_features.study.kinds.subject import Subject, subject
@@ -34,7 +34,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   model, variables, data = subject(study, stage)
   found = evaluation.evaluate(
     model, variables, data, stage.evaluate, study.key(name), name,
-    parts=Parts(directory / "parts"),
+    measured=Measured(directory / "parts"),
   )  # fmt: skip
   result = {
     "accuracy": found.accuracy,

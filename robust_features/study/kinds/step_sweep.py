@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from robust_features import evaluate as evaluation
-from robust_features.runtime.parts import Parts
+from robust_features.runtime.measured import Measured
 from robust_features.study.graph import Kind, Study
 from robust_features.study.kinds import evaluate
 from robust_features.study.kinds.subject import Subject, subject
@@ -37,7 +37,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   cfg = stage.evaluate
   rows = evaluation.step_sweep(
     model, variables, data, cfg, study.key(name), stage.steps,
-    stage.step_ratios, Parts(directory / "parts"),
+    stage.step_ratios, Measured(directory / "parts"),
   )  # fmt: skip
   return {
     "eps": cfg.eps[0],

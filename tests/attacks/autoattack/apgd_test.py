@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from robust_features.attacks import pgd
+from robust_features.attacks import geometry
 from robust_features.attacks.autoattack import apgd, machine
 
 
 def _keys(count: int, seed: int = 0):
-  return pgd.example_keys(jax.random.key(seed), jnp.arange(count))
+  return geometry.example_keys(jax.random.key(seed), jnp.arange(count))
 
 
 # Compiled once for every loss, norm and shape; eps and steps are traced.
@@ -36,7 +36,7 @@ def _flat(z):
 def _example(x):
   batch = x.shape[0]
   labels = jnp.zeros(batch, jnp.int32)
-  return machine.Example(x, labels, labels[:, None], _keys(batch))
+  return machine.Batch(x, labels, labels[:, None], _keys(batch))
 
 
 class ScheduleTest(absltest.TestCase):
@@ -44,7 +44,7 @@ class ScheduleTest(absltest.TestCase):
     """Without any gain, every checkpoint of the paper halves the step."""
     # p_1 = .22, p_{j+1} = p_j + max(p_j - p_{j-1} - .03, .06), 100 steps.
     expected = [22, 41, 57, 70, 80, 87, 93, 99]
-    cfg = apgd.ApgdConfig("l2", 1.0, "margin")
+    cfg = apgd.ApgdConfig("l2", 1.0, "cw_margin")
     example = _example(jnp.full((1, 2, 2, 1), 0.5))
     state = apgd.init(example, cfg)
     step = jax.jit(lambda state: apgd.step(_flat, example, state, cfg))
@@ -84,7 +84,7 @@ class ClosedFormTest(parameterized.TestCase):
     y = jnp.argmax(logits_fn(x), axis=1).astype(jnp.int32)
     eps = 1e-3
     result = _attack(
-      logits_fn, x, y, _keys(3), apgd.ApgdConfig(norm, eps, "margin")
+      logits_fn, x, y, _keys(3), apgd.ApgdConfig(norm, eps, "cw_margin")
     )
     direction = np.asarray(w[:, 1 - y[0]] - w[:, y[0]])
     order = 2 if norm == "l2" else 1
@@ -134,7 +134,7 @@ class RobustnessTest(parameterized.TestCase):
       return jnp.stack([1e3 + 0 * flat, flat], axis=1)
 
     example = _example(jnp.full((2, 4, 4, 3), 0.5))
-    cfg = apgd.ApgdConfig("l2", 0.5, "ce", num_steps=5)
+    cfg = apgd.ApgdConfig("l2", 0.5, "cross_entropy", num_steps=5)
     state = apgd.init(example, cfg)
     step = jax.jit(lambda state: apgd.step(saturated, example, state, cfg))
     for _ in range(6):
@@ -175,8 +175,10 @@ class BallTest(parameterized.TestCase):
     @jax.jit  # Eager operations would hide what a compiler may fuse.
     @jax.vmap
     def settle(delta, x, eps):
-      delta = machine.into_ball(delta[None].astype(jnp.float32), norm, eps)
-      return machine.add(x[None], delta)[0]
+      delta = geometry.into_ball(
+        delta[None].astype(jnp.float32), norm, eps, geometry.SLACK
+      )
+      return geometry.add_towards(x[None], delta)[0]
 
     settled = settle(delta, x, jnp.asarray(eps))
     delta = np.asarray(settled, np.float64) - np.asarray(x, np.float64)
@@ -203,7 +205,7 @@ class ReferenceTest(parameterized.TestCase):
     cfg = apgd.ApgdConfig(
       norm,
       autoattack_golden.EPS[norm] / 4,
-      loss.replace("-", "_"),
+      {"ce": "cross_entropy"}.get(loss, loss.replace("-", "_")),
       num_targets=1,
     )
     pattern = (jnp.arange(x.size) % 3 - 1).reshape(x.shape) / 255

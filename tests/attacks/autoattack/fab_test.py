@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from robust_features.attacks import pgd
+from robust_features.attacks import geometry
 from robust_features.attacks.autoattack import fab
 
 _attack = jax.jit(fab.attack)
@@ -14,7 +14,7 @@ _project = jax.jit(fab.project_to_plane, static_argnums=3)
 
 
 def _keys(count: int):
-  return pgd.example_keys(jax.random.key(0), jnp.arange(count))
+  return geometry.example_keys(jax.random.key(0), jnp.arange(count))
 
 
 def _linear_logits(w, x):

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from robust_features.attacks import pgd
+from robust_features.attacks import geometry
 from robust_features.attacks.autoattack import machine, square
 
 _attack = jax.jit(square.attack)
 
 
 def _keys(count: int):
-  return pgd.example_keys(jax.random.key(0), jnp.arange(count))
+  return geometry.example_keys(jax.random.key(0), jnp.arange(count))
 
 
 def _linear_logits(w, x):
@@ -27,7 +27,7 @@ def _example(shape, num_classes=3):
   logits_fn = jax.tree_util.Partial(_linear_logits, w)
   x = jnp.asarray(rng.uniform(0, 1, shape), jnp.float32)
   y = jnp.argmax(logits_fn(x), axis=1).astype(jnp.int32)
-  return logits_fn, machine.Example(x, y, y[:, None], _keys(shape[0]))
+  return logits_fn, machine.Batch(x, y, y[:, None], _keys(shape[0]))
 
 
 class GeometryTest(parameterized.TestCase):

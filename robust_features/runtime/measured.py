@@ -4,9 +4,7 @@ For measurements of minutes to hours whose result is one number: where the
 machine is lent for minutes they would never end.
 """
 
-import io
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ import numpy as np
 from robust_features.runtime import files, sharding
 
 
-class Parts:
+class Measured:
   """What a function found for each batch of examples, one file a batch.
 
   Attributes:
@@ -45,17 +43,16 @@ class Parts:
     found = _read(path)
     if found is not None and np.array_equal(found[0], indices):
       return found[1:]
-    arrays = sharding.fetch(list(function(indices)))
-    buffer = io.BytesIO()
-    np.savez(buffer, indices, *arrays, allow_pickle=False)
-    files.write_bytes(path, buffer.getvalue())
+    arrays = [np.asarray(array) for array in function(indices)]
+    named = {f"{i:02d}": array for i, array in enumerate([indices, *arrays])}
+    files.write_npz(path, {}, named)
     return arrays
 
 
 def _read(path: pathlib.Path) -> list[np.ndarray] | None:
   """Returns a file's arrays in order; None where there is no whole file."""
   try:
-    with np.load(path, allow_pickle=False) as content:
-      return [content[name] for name in content.files]
-  except (FileNotFoundError, zipfile.BadZipFile, EOFError, ValueError):
+    _, arrays = files.read_npz(path)
+  except (FileNotFoundError, ValueError):
     return None
+  return [arrays[name] for name in sorted(arrays)]

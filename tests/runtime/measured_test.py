@@ -9,7 +9,7 @@ import toys
 from absl.testing import absltest
 
 from robust_features import attacks, evaluate, strong_attacks
-from robust_features.runtime.parts import Parts
+from robust_features.runtime.measured import Measured
 
 
 class Broken(Exception):
@@ -38,27 +38,27 @@ class PartsTest(absltest.TestCase):
   def test_asks_once(self):
     function, indices = Counted(), np.array([1, 2, 3])
     for _ in range(2):
-      squares, large = Parts(self.root).run("a", indices, function)
+      squares, large = Measured(self.root).run("a", indices, function)
       np.testing.assert_array_equal(squares, [1, 4, 9])
       np.testing.assert_array_equal(large, [False, False, True])
     self.assertEqual(function.calls, 1)
-    Parts(self.root).run("b", indices, function)
-    Parts(self.root).run("a", np.array([1, 2, 4]), function)
+    Measured(self.root).run("b", indices, function)
+    Measured(self.root).run("a", np.array([1, 2, 4]), function)
     self.assertEqual(function.calls, 3)
 
   def test_a_damaged_file_is_measured_again(self):
     function, indices = Counted(), np.array([1, 2])
-    Parts(self.root).run("a", indices, function)
+    Measured(self.root).run("a", indices, function)
     (path,) = self.root.iterdir()
     path.write_bytes(path.read_bytes()[:40])
-    squares, _ = Parts(self.root).run("a", indices, function)
+    squares, _ = Measured(self.root).run("a", indices, function)
     np.testing.assert_array_equal(squares, [1, 4])
     self.assertEqual(function.calls, 2)
 
   def test_nothing_is_kept_without_a_directory(self):
     function = Counted()
     for _ in range(2):
-      Parts().run("a", np.array([1]), function)
+      Measured().run("a", np.array([1]), function)
     self.assertEqual(function.calls, 2)
 
   def test_sweep_and_distances_are_the_same_from_disk(self):
@@ -85,7 +85,7 @@ class PartsTest(absltest.TestCase):
 
     wanted, distances = measure(None)
     for _ in range(2):
-      rows, found = measure(Parts(self.root))
+      rows, found = measure(Measured(self.root))
       self.assertEqual(rows, wanted)
       np.testing.assert_array_equal(found, distances)
     names = {path.name for path in self.root.iterdir()}
@@ -96,7 +96,7 @@ class PartsTest(absltest.TestCase):
     )
     # The second time nothing was attacked: no file is older than the last.
     before = {p: p.stat().st_mtime_ns for p in self.root.iterdir()}
-    measure(Parts(self.root))
+    measure(Measured(self.root))
     after = {p: p.stat().st_mtime_ns for p in self.root.iterdir()}
     self.assertEqual(before, after)
 

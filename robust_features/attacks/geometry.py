@@ -1,0 +1,138 @@
+"""Balls, the box and directions: what every attack moves in.
+
+Images are `[B, H, W, C]`; a ball of radius eps in "l2" or "linf" lies about
+each of them, the box is [0, 1] in every entry. Nothing here sees two examples
+at once.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+NORMS = ("l2", "linf")
+SLACK = 1e-6  # Part of an l2 radius that keeps clear of rounding.
+
+
+def max_radius(norm: str, shape: tuple[int, ...]) -> float:
+  """Returns the diameter of the box [0, 1]^shape: a larger eps is a mistake."""
+  return 1.0 if norm == "linf" else math.sqrt(math.prod(shape))
+
+
+def check_radius(name: str, eps: float, norm: str, shape) -> None:
+  """Raises ValueError where a radius exceeds the box's diameter."""
+  largest = max_radius(norm, tuple(shape))
+  if eps > largest:
+    raise ValueError(
+      f"{name} is {eps:g}, larger than the {norm} diameter {largest:g} of the "
+      f"images' box [0, 1]; radii are in units of [0, 1]: write {eps:g}/255?"
+    )
+
+
+def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
+  """Returns one key per example `[B]` from its global index `[B]`.
+
+  An example's randomness then depends on neither its batch nor its device.
+  """
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+
+
+def per_example(values: jax.Array) -> jax.Array:
+  """Returns `[B]` values as `[B, 1, 1, 1]`, to multiply images with."""
+  return values[:, None, None, None]
+
+
+def l2_norm(x: jax.Array) -> jax.Array:
+  """Returns the l2 norm of every example, `[B, 1, 1, 1]`."""
+  return jnp.sqrt(jnp.square(x).sum(axis=(1, 2, 3), keepdims=True))
+
+
+def row_norm(x: jax.Array) -> jax.Array:
+  """Returns l2 norms `[B]` of rows `[B, ...]`; the gradient at zero is zero."""
+  squares = jnp.square(x).reshape(x.shape[0], -1).sum(axis=1)
+  positive = squares > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
+
+
+def unit_direction(grad: jax.Array, norm: str) -> jax.Array:
+  """Returns the step of unit `norm` that climbs fastest; zero stays zero.
+
+  Dividing by the largest entry first keeps gradients as small as float32 can
+  hold from vanishing when squared.
+  """
+  if norm == "linf":
+    return jnp.sign(grad)
+  largest = jnp.abs(grad).max(axis=(1, 2, 3), keepdims=True)
+  scaled = grad / jnp.where(largest > 0, largest, 1.0)
+  return scaled / jnp.maximum(l2_norm(scaled), 1.0)
+
+
+def into_ball(delta: jax.Array, norm: str, eps, slack: float = 0.0):
+  """Returns perturbations brought inside the ball of radius eps.
+
+  Args:
+    delta: `[B, H, W, C]`.
+    norm: "l2" or "linf".
+    eps: Radius.
+    slack: Part of the l2 radius to stay inside, so that no order of summation
+      finds the result outside.
+  """
+  if norm == "linf":
+    return jnp.clip(delta, -eps, eps)
+  limit = eps * (1.0 - slack)
+  size = l2_norm(delta)
+  return jnp.where(
+    size > limit, delta * (limit / jnp.maximum(size, 1e-30)), delta
+  )
+
+
+def into_box(delta: jax.Array, x: jax.Array) -> jax.Array:
+  """Returns perturbations cut so that x + delta is in [0, 1]."""
+  return jnp.clip(delta, -x, 1.0 - x)
+
+
+def project(x_adv: jax.Array, x: jax.Array, norm: str, eps) -> jax.Array:
+  """Returns `x_adv` moved into the ball of radius `eps` about `x`, then [0, 1].
+
+  The order matters: `x` lies in the box, so clipping cannot leave the ball.
+  """
+  return jnp.clip(x + into_ball(x_adv - x, norm, eps), 0.0, 1.0)
+
+
+def add_towards(x: jax.Array, delta: jax.Array) -> jax.Array:
+  """Returns x + delta, in the box and rounded towards `x`.
+
+  A sum is rounded to a pixel's precision, which is coarse beside a small eps.
+  No entry of the result is further from `x` than `delta` says, so norms should
+  be measured on `delta`: a compiler may compute the sum twice and round it in
+  two ways, but not the perturbation.
+  """
+  z = x + delta
+  z = jnp.where(jnp.abs(z - x) > jnp.abs(delta), jnp.nextafter(z, x), z)
+  return jnp.clip(z, 0.0, 1.0)
+
+
+def add_in_ball(x: jax.Array, delta: jax.Array, norm: str, eps) -> jax.Array:
+  """Returns x + delta inside ball and box, whoever measures it and how."""
+  return add_towards(x, into_ball(delta, norm, eps, SLACK))
+
+
+def random_in_ball(
+  keys: jax.Array, shape: tuple[int, ...], norm: str, eps
+) -> jax.Array:
+  """Returns points uniform in the ball, `[B, *shape]` float32, one key each."""
+  if norm == "linf":
+    sample = functools.partial(
+      jax.random.uniform, shape=shape, dtype=jnp.float32, minval=-1.0
+    )
+    return eps * jax.vmap(lambda key: sample(key))(keys)
+
+  def ball(key):
+    direction_key, radius_key = jax.random.split(key)
+    direction = jax.random.normal(direction_key, shape, jnp.float32)
+    uniform = jax.random.uniform(radius_key, dtype=jnp.float32)
+    radius = uniform ** (1.0 / math.prod(shape))
+    return radius * direction / jnp.sqrt(jnp.square(direction).sum())
+
+  return eps * jax.vmap(ball)(keys)
