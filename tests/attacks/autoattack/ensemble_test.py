@@ -170,6 +170,17 @@ class ResumeTest(absltest.TestCase):
       np.testing.assert_array_equal(again.x_adv, straight.x_adv)
       self.assertEqual(again.queries, straight.queries)
 
+  def test_a_closure_is_known_by_its_predictions(self):
+    """However small its logits: a tolerance in their units says nothing."""
+    logits_fn, x, y = _linear()
+    other, _, _ = _linear(seed=1)
+    workdir = self.create_tempdir().full_path
+    _run(lambda x: 1e-3 * logits_fn(x), x, y, workdir=workdir,
+         attacks=("apgd-ce",))  # fmt: skip
+    with self.assertRaisesRegex(ValueError, "progress of another model"):
+      _run(lambda x: 1e-3 * other(x), x, y, workdir=workdir,
+           attacks=("apgd-ce",))  # fmt: skip
+
   def test_refuses_progress_of_something_else(self):
     logits_fn, x, y = _linear()
     workdir = self.create_tempdir().full_path
@@ -180,7 +191,7 @@ class ResumeTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "with other images"):
       _run(logits_fn, x / 2, y, workdir=workdir, attacks=attacks)
     other, _, _ = _linear(seed=1)
-    with self.assertRaisesRegex(ValueError, "progress of another model"):
+    with self.assertRaisesRegex(ValueError, "evaluation with other model"):
       _run(other, x, y, workdir=workdir, attacks=attacks)
     path = pathlib.Path(workdir) / FILE
     path.write_bytes(path.read_bytes()[:1000])
