@@ -1,4 +1,4 @@
-"""Runs an experiment: `python -m robust_features.main --config=FILE`.
+"""Runs a study: `python -m robust_features.main --config=FILE`.
 
 A finished part is skipped and an interrupted one goes on where it stopped; the
 same command serves for both.
@@ -48,7 +48,7 @@ def _parse(argv: list[str]) -> list[str]:
     if _CONFIG.value is None:
       raise ValueError("--config is missing, such as configs/quickstart.py")
     # A file that could not be loaded says so only when a field is read.
-    _ = _CONFIG.value.experiment
+    _ = _CONFIG.value.stages
   except (AttributeError, KeyError) as error:
     _fail(ValueError(f"the config has no field {error.args[0]}"))
   except (flags.Error, TypeError, ValueError, OSError) as error:
@@ -82,7 +82,7 @@ def _use_cache(directory: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-  """Dispatches on the config's kind of experiment."""
+  """Runs the study of `--config`."""
   if len(argv) > 1:
     _fail(ValueError(f"unknown argument {argv[1]!r}"))
   logging.set_verbosity(logging.WARNING)
@@ -92,11 +92,9 @@ def main(argv: list[str]) -> None:
   _use_cache(_CACHE.value)
   preemption.install()
   try:
-    if config.experiment == "gaussian":
-      from robust_features.study import theory_study as experiment
-    else:
-      from robust_features.study import run as experiment
-    experiment.run(config, workdir)
+    from robust_features.study import run
+
+    run.run(config, workdir)
   except preemption.Stopped as stopped:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")
     sys.exit(143)

@@ -11,7 +11,7 @@ Non-Robust Features", Distill 2019, doi:10.23915/distill.00019.3.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ import numpy as np
 
 from robust_features import attacks
 from robust_features.data import dataset as ds
-from robust_features.runtime import batching
+from robust_features.runtime import batching, sharding
+from robust_features.runtime.measured import Measured
 from robust_features.theory import usefulness as us
 
 
@@ -74,16 +75,22 @@ def linear_usefulness(
   return FeatureTable(rho, gamma, label, us.classify(rho, gamma, z=z))
 
 
+# (variables, x [B, H, W, C]) -> the representation [B, D].
+ApplyFn = Callable[[Any, jax.Array], jax.Array]
+
+
 def representation_usefulness(
-  apply_fn: Callable[[jax.Array], jax.Array],
+  apply_fn: ApplyFn,
+  variables: Any,
   images: np.ndarray,
   labels: np.ndarray,
-  *,
   cfg: attacks.AttackConfig,
-  coordinates: tuple[int, ...] | None = None,
+  key: jax.Array,
+  *,
+  coordinates: tuple[int, ...] = (),
   batch_size: int = 250,
-  seed: int = 0,
   z: float = 2.0,
+  measured: Measured | None = None,
 ) -> FeatureTable:
   """Returns the (rho, gamma) of a representation's coordinates.
 
@@ -92,26 +99,27 @@ def representation_usefulness(
   (dead units) have rho = gamma = 0.
 
   Args:
-    apply_fn: Images `[B, H, W, C]` to the representation `[B, D]`.
+    apply_fn: (variables, x `[B, H, W, C]`) -> the representation `[B, D]`.
+    variables: Of the model.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
     labels: `[N]` int in [0, K).
     cfg: The attack; its radius and norm are the adversary's.
+    key: Of the attack's random starts.
     coordinates: Which coordinates to attack; all by default.
     batch_size: Images at a time.
-    seed: Of the attack's random starts.
     z: Standard errors that a claim of usefulness or robustness needs.
+    measured: Where batches are kept that an earlier sitting attacked.
 
   Raises:
     ValueError: If there are fewer than two classes, or a coordinate is none.
   """
+  measured = measured or Measured()
   indices = np.arange(len(images))
-  size = min(batch_size, len(images))
-  forward = jax.jit(apply_fn)
-
-  def represent(part):
-    return forward(ds.to_float(images[part])).astype(jnp.float32)
-
-  values = batching.map_batches(represent, indices, size)
+  size = batching.even_batch(batch_size, len(images))
+  x = sharding.replicate(images)
+  values = batching.map_batches(
+    lambda part: _represent(apply_fn, variables, x, part), indices, size
+  )
   chosen = _chosen(coordinates, values.shape[1])
   values = values[:, chosen]
   mean, deviation = values.mean(axis=0), values.std(axis=0)
@@ -120,29 +128,36 @@ def representation_usefulness(
   values = np.where(alive, (values - mean) / deviation, 0.0)
   label, y = _assign(values, labels)
   units = (jnp.asarray(chosen), jnp.asarray(mean), jnp.asarray(deviation))
-  attack = jax.jit(functools.partial(_attack, apply_fn))
-  key = jax.random.key(seed)
 
-  def margins(part):
-    x, signs = ds.to_float(images[part]), jnp.asarray(y[part])
-    keys = attacks.example_keys(key, jnp.asarray(part))
-    return attack(x, signs, keys, units, cfg)
+  def attack(part):
+    return [_attack(apply_fn, variables, x, y[part], part, key, units, cfg)]
 
-  found = batching.map_batches(margins, indices, size)
+  (found,) = batching.map_batches(
+    lambda part: measured.run("margins", part, attack), indices, size
+  )
   worst = np.where(alive, found, 0.0)
   rho = us.estimate(jnp.asarray(y * values))
   gamma = us.estimate(jnp.asarray(worst))
   return FeatureTable(rho, gamma, label, us.classify(rho, gamma, z=z))
 
 
-def _attack(apply_fn, x, y, keys, units, cfg) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="apply_fn")
+def _represent(apply_fn, variables, images, indices) -> jax.Array:
+  x = ds.to_float(sharding.split_batch(images[indices]))
+  return apply_fn(variables, x).astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames="apply_fn")
+def _attack(apply_fn, variables, images, y, indices, key, units, cfg):
   """Returns the worst margins `[B, F]`, one coordinate after the other."""
+  x = ds.to_float(sharding.split_batch(images[indices]))
+  keys = attacks.example_keys(key, indices)
 
   def one(unit):
     (index, mean, deviation), signs = unit
 
     def feature(x):
-      values = jnp.take(apply_fn(x), index, axis=1)
+      values = jnp.take(apply_fn(variables, x), index, axis=1)
       return (values - mean) / deviation
 
     def maximize(objective_fn, x):
@@ -153,8 +168,8 @@ def _attack(apply_fn, x, y, keys, units, cfg) -> jax.Array:
   return jax.lax.map(one, (units, y.T)).T
 
 
-def _chosen(coordinates, dim: int) -> np.ndarray:
-  if coordinates is None:
+def _chosen(coordinates: tuple[int, ...], dim: int) -> np.ndarray:
+  if not coordinates:
     return np.arange(dim, dtype=np.int32)
   bad = [c for c in coordinates if not 0 <= c < dim]
   if bad:

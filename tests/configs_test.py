@@ -30,12 +30,6 @@ def module(name):
   return found
 
 
-def studies():
-  return [
-    name for name in NAMES if module(name).get_config().experiment == "study"
-  ]
-
-
 def sections(node, path=""):
   """Yields (path, ConfigDict) of every section."""
   yield path, node
@@ -73,7 +67,7 @@ class ConfigsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "'tiny'"):
       module(name).get_config("tiny")
 
-  @parameterized.product(name=studies(), variant=("", "smoke"))
+  @parameterized.product(name=NAMES, variant=("", "smoke"))
   def test_studies_are_valid(self, name, variant):
     config = module(name).get_config(variant)
     found = graph.Study(parse(config), pathlib.Path("nowhere"))
@@ -118,7 +112,7 @@ class ConfigsTest(parameterized.TestCase):
     self.assertEqual(rates["cnn4"], 0.1)
     self.assertEqual(rates["mlp"], 0.02)
 
-  @parameterized.parameters(*studies())
+  @parameterized.parameters(*NAMES)
   def test_no_section_is_shared(self, name):
     """An override of one stage must not change another."""
     seen = {}

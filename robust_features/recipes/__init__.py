@@ -28,9 +28,11 @@ from robust_features.recipes.stages import (
   construct_stage,
   evaluate_stage,
   imported_stage,
+  statements_stage,
   step_sweep_stage,
   train_stage,
   transfer_stage,
+  usefulness_stage,
 )
 from robust_features.recipes.studies import (
   add_data_set,
@@ -64,6 +66,7 @@ __all__ = [
   "no_adversary",
   "no_augmentation",
   "paper_study",
+  "statements_stage",
   "step_sweep_stage",
   "study",
   "targeted",
@@ -71,5 +74,6 @@ __all__ = [
   "train_stage",
   "transfer_stage",
   "transfer_study",
+  "usefulness_stage",
   "variant",
 ]

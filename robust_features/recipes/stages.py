@@ -169,6 +169,75 @@ def transfer_stage(source: str, targets: tuple[str, ...],
   )
 
 
+def usefulness_stage(models: tuple[str, ...], attack: Any,
+                     **changes: Any) -> Any:  # fmt: skip
+  """Returns section 2 on models: rho and gamma of their representations.
+
+  Args:
+    models: The stages whose models are measured.
+    attack: Of every coordinate.
+    **changes: `which`, `data`, `split`, `num_examples` (0 for all),
+      `coordinates` (all if empty), `batch_size`, `ascending` (whether each
+      model must keep more of its usefulness than the one before it).
+  """
+  return make(
+    {
+      "kind": "usefulness",
+      "models": models,
+      "which": "last",
+      "data": "D",
+      "split": "train",
+      "num_examples": 0,
+      "coordinates": (),
+      "attack": own(attack),
+      "batch_size": 250,
+      "ascending": False,
+    },
+    changes,
+  )
+
+
+def statements_stage() -> Any:
+  """Returns sections 2, 4 and E: every statement, and their figures."""
+  return ConfigDict(
+    {
+      "kind": "statements",
+      # Samples of an expectation; random draws of an inequality.
+      "checks": {"num_samples": 20000, "num_draws": 500},
+      # Figure 4: two axes; the panels' eps.
+      "metrics": {
+        "mean": (-10.0, 1.0),
+        "cov": (25.0, 0.5),
+        "eps": (0.0, 1.0, 10.0),
+        "num_samples": 150,
+      },
+      # Eigenvalues, multiplier and alignment against eps.
+      "path": {
+        "mean": (-10.0, 1.0),
+        "spectrum": (25.0, 5.0, 2.0, 0.5, 0.1),
+        "least_eps": 1e-2,
+        "most_eps": 1e3,
+        "num_eps": 100,
+      },
+      # Figure 14: deviations of the two features, cut off at `cut` of them.
+      "two_features": {
+        "mean": (6.0, 1.0),
+        "deviation": (1.2, 0.2),
+        "cut": 2.5,
+        "eps": 3.0,
+        "num_samples": 600,
+      },
+      # (13) against (20): half the axes of each variance, eps^2 per axis.
+      "gap": {
+        "variances": (25.0, 0.5),
+        "eps_per_root_dim": (0.3, 1.0),
+        "dims": (2, 8, 32, 128),
+        "num_samples": 1000,
+      },
+    }
+  )
+
+
 def carlini_wagner_stage(model: str, settings: Any) -> Any:
   """Returns appendix D.2's CW-l2 attack of 1,000 steps on the test set."""
   return ConfigDict(

@@ -13,7 +13,6 @@ def study(name: str, *, seed: int = 0) -> Any:
   """Returns an empty study: data, models, stages and table to be filled."""
   return ConfigDict(
     {
-      "experiment": "study",
       "name": name,
       "seed": seed,
       "data": {},

@@ -62,6 +62,8 @@ class Kind:
     present: `(study, name, stage)` -> the result as `results.json` shows it.
     report: `({stage: result})` -> sections of `results.md`; printed as well
       unless the kind makes models or data sets.
+    failed: `({stage: result})` -> what was to hold and does not; makes the run
+      fail once everything has been written.
     draw: `({stage: result}, workdir)` -> the figures' files.
     shrink: Makes a stage's `ConfigDict` a matter of seconds, for `:smoke`.
     passes: `(stage, num_images)` -> forward passes of one image that it costs
@@ -83,6 +85,7 @@ class Kind:
     study.require(name)
   )
   report: Callable[[dict[str, Result]], list[Section]] = _nothing
+  failed: Callable[[dict[str, Result]], list[str]] = _nothing
   draw: Callable[[dict[str, Result], pathlib.Path], list[pathlib.Path]] = (
     _nothing
   )

@@ -10,6 +10,10 @@ from robust_features.study.kinds import KINDS
 from robust_features.study.parse import parse
 
 
+class FailedError(ValueError):
+  """A statement does not hold; everything was written all the same."""
+
+
 def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
   """Runs every stage that is missing; writes and returns the results.
 
@@ -21,6 +25,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     The content of `results.json`.
 
   Raises:
+    FailedError: If a statement that a stage checks does not hold.
     ValueError: For bad input; the message is one line with the remedy.
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
@@ -39,7 +44,18 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
   if programs:
     seconds = results["compile_seconds"]
     logs.say(f"compiled {programs} programs in {seconds:.1f} s")
+  _require_no_failure(results)
   return results
+
+
+def _require_no_failure(results: dict[str, Any]) -> None:
+  failed = [
+    line
+    for kind in KINDS.values()
+    for line in kind.failed(results[kind.section])
+  ]
+  if failed:
+    raise FailedError(f"{len(failed)} checks failed: {'; '.join(failed)}")
 
 
 def publish(results: dict[str, Any], workdir: pathlib.Path) -> None:

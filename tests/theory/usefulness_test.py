@@ -191,10 +191,14 @@ class DriverTest(parameterized.TestCase):
     f = _linear(3)
     cfg = attacks.AttackConfig("l2", 0.05, 0.05, 10)
 
-    def run(batch_size, coordinates=None):
+    def apply_fn(weights, x):
+      flat = x.reshape(len(x), -1)
+      return jnp.concatenate([flat @ weights, jnp.zeros((len(x), 1))], axis=1)
+
+    def run(batch_size, coordinates=()):
       return usefulness.representation_usefulness(
-        lambda x: jnp.concatenate([f(x), jnp.zeros((len(x), 1))], axis=1),
-        x, labels, cfg=cfg, batch_size=batch_size, coordinates=coordinates,
+        apply_fn, f.weights, x, labels, cfg, jax.random.key(0),
+        batch_size=batch_size, coordinates=coordinates,
       )  # fmt: skip
 
     table = run(20)
@@ -219,10 +223,10 @@ class DriverTest(parameterized.TestCase):
     x, _ = _images(60)
     labels = np.arange(60) % 3
     x = x + 0.1 * jax.nn.one_hot(labels, 9).reshape(60, 3, 3, 1)
-    f = us.LinearFeatures(jnp.eye(9), jnp.zeros(9))
     table = usefulness.representation_usefulness(
-      f, x, labels, cfg=attacks.AttackConfig("linf", 0.001, 0.001, 2)
-    )
+      lambda variables, x: x.reshape(len(x), -1), None, x, labels,
+      attacks.AttackConfig("linf", 0.001, 0.001, 2), jax.random.key(0),
+    )  # fmt: skip
     np.testing.assert_array_equal(table.label[:3], [0, 1, 2])
     with self.assertRaisesRegex(ValueError, "at least two classes"):
       usefulness.linear_usefulness(x, np.zeros(60, np.int32), 0.1)

@@ -10,9 +10,11 @@ from robust_features.study.kinds import (
   construct,
   evaluate,
   imported,
+  statements,
   step_sweep,
   train,
   transfer,
+  usefulness,
 )
 
 KINDS: dict[str, Kind] = {
@@ -24,4 +26,6 @@ KINDS: dict[str, Kind] = {
   "carlini_wagner": carlini_wagner.KIND,
   "autoattack": autoattack.KIND,
   "transfer": transfer.KIND,
+  "usefulness": usefulness.KIND,
+  "statements": statements.KIND,
 }

@@ -8,14 +8,22 @@ def percent(value: float | None) -> str:
   return "-" if value is None else f"{100 * value:.2f}"
 
 
-def aligned(rows: list[list[str]]) -> str:
-  """Returns a markdown table whose columns line up; numbers to the right."""
+def aligned(rows: list[list[str]], num_words: int = 1) -> str:
+  """Returns a markdown table whose columns line up.
+
+  Args:
+    rows: Cells, those of the header first.
+    num_words: So many columns are words, to the left; then come numbers.
+  """
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-  rule = ["-" * widths[0]] + ["-" * (w - 1) + ":" for w in widths[1:]]
+  rule = ["-" * w for w in widths[:num_words]]
+  rule += ["-" * (w - 1) + ":" for w in widths[num_words:]]
   lines = []
   for row in [rows[0], rule, *rows[1:]]:
-    cells = [row[0].ljust(widths[0])]
-    cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+    cells = [
+      cell.ljust(width) if i < num_words else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
     lines.append("| " + " | ".join(cells) + " |")
   return "\n".join(lines)
 

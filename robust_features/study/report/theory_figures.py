@@ -10,7 +10,6 @@ import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 
-from robust_features import usefulness
 from robust_features.study.report.figures import COLOURS
 from robust_features.theory import usefulness as us
 
@@ -45,11 +44,33 @@ def _boundary(axes, weights, bias, style, **kwargs) -> None:
 
 
 def _samples(axes, x, y) -> None:
+  x, y = np.asarray(x), np.asarray(y)
   for label, colour, marker in ((1, BLUE, "o"), (-1, RED, "^")):
     axes.scatter(
       *x[y == label].T, s=9, c=colour, marker=marker, alpha=0.45, lw=0,
       label=f"$y = {label:+d}$", rasterized=True,
     )  # fmt: skip
+
+
+def examples(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  """Draws section 4: figures by name.
+
+  Args:
+    found: What `theory.checks.examples` gives, by function, in lists or arrays.
+  """
+  path = {
+    name: value if name == "bounds" else np.asarray(value)
+    for name, value in found["path"].items()
+  }
+  eps = path["eps"]
+  return {
+    "figure4": metrics(**found["metrics"]),
+    "figure14": two_features(**found["two_features"]),
+    "eigenvalues": eigenvalues(eps, path["learned"], path["true"]),
+    "lambda": multiplier(eps, path["lam"], path["bounds"]),
+    "alignment": alignments(eps, path["worst"], path["given"], path["mean"]),
+    "gap": gaps(**found["gap"]),
+  }
 
 
 def metrics(x, y, panels: list[dict[str, Any]]) -> Any:
@@ -76,6 +97,7 @@ def metrics(x, y, panels: list[dict[str, Any]]) -> Any:
 
 
 def _metric_panel(axes, x, y, *, eps, mean, cov, cosine) -> None:
+  mean, cov = np.asarray(mean), np.asarray(cov)
   _samples(axes, x, y)
   _boundary(axes, mean / cov, 0.0, "-", color="black", lw=1.6, label="boundary")
   radius = 3.0
@@ -89,7 +111,7 @@ def _metric_panel(axes, x, y, *, eps, mean, cov, cosine) -> None:
     ):
       axes.add_patch(
         matplotlib.patches.Ellipse(
-          centre,
+          tuple(centre),
           *(2 * np.asarray(shape)),
           fill=False,
           ls=style,
@@ -119,6 +141,7 @@ def two_features(x, y, fits: list[dict[str, Any]], eps: float) -> Any:
     fits: "name", "weights" `[2]`, "bias", "accuracy" and "robust_accuracy".
     eps: Radius of the adversary, drawn about two points.
   """
+  x, y = np.asarray(x), np.asarray(y)
   figure, (axes,) = _new(4.8, 3.4)
   _samples(axes, x, y)
   styles = (("-", GREEN), ("--", "black"))
@@ -201,19 +224,19 @@ def multiplier(eps, lam, bounds) -> Any:
   Args:
     eps: `[E]` radii.
     lam: `[E]`.
-    bounds: `robust.LambdaBounds` of `[E]`.
+    bounds: `[E]` by name, as of `robust.LambdaBounds`.
   """
   figure, (axes,) = _new(4.0, 3.0)
-  axes.fill_between(eps, bounds.lower, bounds.upper, color="0.92", lw=0)
+  axes.fill_between(eps, bounds["lower"], bounds["upper"], color="0.92", lw=0)
   axes.fill_between(
-    eps, bounds.tight_lower, bounds.tight_upper, color="0.82", lw=0
+    eps, bounds["tight_lower"], bounds["tight_upper"], color="0.82", lw=0
   )
   for values, label, colour, style in (
-    (bounds.upper, r"upper bound, $\Sigma_*$ only", RED, ":"),
-    (bounds.tight_upper, r"upper bound, knowing $\Sigma_r$", RED, "--"),
+    (bounds["upper"], r"upper bound, $\Sigma_*$ only", RED, ":"),
+    (bounds["tight_upper"], r"upper bound, knowing $\Sigma_r$", RED, "--"),
     (lam, r"$\lambda$, exact", "black", "-"),
-    (bounds.tight_lower, r"lower bound, knowing $\Sigma_r$", BLUE, "--"),
-    (bounds.lower, r"lower bound, $\Sigma_*$ only", BLUE, ":"),
+    (bounds["tight_lower"], r"lower bound, knowing $\Sigma_r$", BLUE, "--"),
+    (bounds["lower"], r"lower bound, $\Sigma_*$ only", BLUE, ":"),
   ):
     axes.loglog(eps, values, ls=style, color=colour, lw=1.6, label=label)
   axes.set_xlabel(_EPS)
@@ -256,23 +279,24 @@ def alignments(eps, worst, given, mean) -> Any:
   return figure
 
 
-def gaps(dims, curves: dict[str, np.ndarray]) -> Any:
+def gaps(dims, ratios, curves) -> Any:
   """Draws how far the per-sample problem (13) is from (20), against d.
 
   Args:
     dims: `[K]` dimensions.
-    curves: Labels and relative distances `[K]`.
+    ratios: `[R]`, eps over the root of the dimension.
+    curves: `[R, K]` relative distances.
   """
   figure, (axes,) = _new(4.0, 3.0)
   markers = "osD^v"
-  for (label, values), (colour, style), marker in zip(
-    curves.items(), _LINES, markers, strict=False
+  for ratio, values, (colour, style), marker in zip(
+    ratios, curves, _LINES, markers, strict=False
   ):
     axes.loglog(
       dims, values, ls=style, color=colour, marker=marker, ms=5, lw=1.4,
-      label=label,
+      label=rf"$\varepsilon = {ratio:g}\sqrt{{d}}$",
     )  # fmt: skip
-  first = max(values[0] for values in curves.values())
+  first = max(values[0] for values in curves)
   axes.loglog(
     dims, 1.6 * first * dims[0] / np.asarray(dims), color="0.6", lw=2.5,
     alpha=0.6, zorder=0, label=r"$\propto 1 / d$",
@@ -294,19 +318,14 @@ _FEATURES = (
 )
 
 
-def features(
-  tables: dict[str, usefulness.FeatureTable], reach: str = ""
-) -> Any:
+def features(tables: list[dict[str, Any]], attack: dict[str, Any]) -> Any:
   """Draws gamma against rho, one panel a table.
 
   Features of gamma below -1.2 are drawn at the lower edge, as arrowheads.
 
   Args:
-    tables: Titles and what to draw.
-    reach: The adversary in words, for the vertical axis.
-
-  Returns:
-    A matplotlib figure.
+    tables: "name", and "rho", "gamma" and "kind" of `[F]` each.
+    attack: The adversary's "norm" and "eps".
   """
   figure = matplotlib.figure.Figure(
     figsize=(0.6 + 2.4 * len(tables), 3.2), layout="constrained"
@@ -314,14 +333,17 @@ def features(
   grid = figure.subplots(
     1, len(tables), squeeze=False, sharex=True, sharey=True
   )
-  least = min(np.asarray(t.gamma.value).min() for t in tables.values())
-  most = max(np.asarray(t.rho.value).max() for t in tables.values())
+  least = min(min(table["gamma"]) for table in tables)
+  most = max(max(table["rho"]) for table in tables)
   bottom, limit = max(-1.2, 1.1 * least), max(1.05 * most, 0.05)
-  for axes, (title, table) in zip(grid[0], tables.items(), strict=True):
-    _features_panel(axes, table, title, bottom, limit)
+  for axes, table in zip(grid[0], tables, strict=True):
+    _features_panel(axes, table, bottom, limit)
   grid[0, 0].set_xlim(0, limit)
   grid[0, 0].set_ylim(bottom - 0.05, limit)
-  grid[0, 0].set_ylabel(rf"robust usefulness $\gamma$ {reach}".rstrip())
+  norm = {"l2": r"\ell_2", "linf": r"\ell_\infty"}[attack["norm"]]
+  grid[0, 0].set_ylabel(
+    rf"robust usefulness $\gamma$ (${norm}$, $\varepsilon = {attack['eps']:g}$)"
+  )
   handles, names = grid[0, 0].get_legend_handles_labels()
   figure.legend(
     handles, names, ncols=len(names), loc="outside upper center",
@@ -330,11 +352,9 @@ def features(
   return figure
 
 
-def _features_panel(
-  axes, table: usefulness.FeatureTable, title, bottom, limit
-) -> None:
+def _features_panel(axes, table, bottom, limit) -> None:
   """Draws the features of one table, by kind."""
-  rho, gamma = (np.asarray(e.value) for e in (table.rho, table.gamma))
+  rho, gamma, kinds = (np.asarray(table[k]) for k in ("rho", "gamma", "kind"))
   below = gamma < bottom
   axes.plot(
     [0, limit], [0, limit], "k:", lw=0.9,
@@ -343,7 +363,7 @@ def _features_panel(
   axes.axhline(0, color="black", lw=0.8)
   counts = []
   for kind, name, colour, marker in _FEATURES:
-    at = table.kind == kind
+    at = kinds == kind
     counts.append(f"{at.sum()} {name.split()[-1]}")
     inside = at & ~below
     axes.scatter(
@@ -355,7 +375,7 @@ def _features_panel(
       rho[outside], np.full(outside.sum(), bottom), s=16, c=colour, marker="v",
       lw=0.9, alpha=0.8, clip_on=False,
     )  # fmt: skip
-  axes.set_title(f"{title}\n{', '.join(counts)}", fontsize=8)
+  axes.set_title(f"{table['name']}\n{', '.join(counts)}", fontsize=8)
   axes.set_xlabel(r"usefulness $\rho$")
   axes.tick_params(labelsize=8)
   axes.spines[["top", "right"]].set_visible(False)

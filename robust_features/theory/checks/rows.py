@@ -90,20 +90,3 @@ def _pair(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
   a, b = np.broadcast_arrays(a, b)
   return a.reshape(-1), b.reshape(-1)
-
-
-def table(rows: list[Row]) -> str:
-  """Returns the rows as a Markdown table."""
-  lines = [
-    "| statement | claim | function | value | reference | error | tolerance "
-    "| |",
-    "|---|---|---|---:|---:|---:|---:|---|",
-  ]
-  for row in rows:
-    unit = {"relative": "", "standard errors": " s.e.", "shortfall": " short"}
-    lines.append(
-      f"| {row.name} | {row.statement} | `{row.function}` | {row.value:.6g} "
-      f"| {row.reference:.6g} | {row.error:.2g}{unit[row.measure]} "
-      f"| {row.tolerance:.2g} | {'pass' if row.passed else 'FAIL'} |"
-    )
-  return "\n".join(lines) + "\n"
