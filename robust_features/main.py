@@ -14,13 +14,25 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from robust_features.runtime import preemption
+from robust_features.runtime import files, preemption, processes
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File of configs/, such as configs/quickstart.py."
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Where everything is written; default runs/<config's name>."
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed", False, "One of several processes, in a cluster that JAX knows."
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of process 0, where JAX knows no cluster."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "How many there are; with --coordinator."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Which of them this is, from 0; with --coordinator."
 )
 _CACHE = flags.DEFINE_string(
   "compilation_cache",
@@ -61,6 +73,7 @@ def _fail(error: BaseException) -> None:
   text = str(error).strip()
   if "Traceback" in text:  # ml_collections quotes it; its end says it all.
     text = text.splitlines()[-1]
+  processes.fail_alone()
   sys.exit(f"error: {' '.join(text.split())}")
 
 
@@ -81,23 +94,36 @@ def _use_cache(directory: str) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def _join() -> None:
+  """Meets the other processes, if this run has any."""
+  given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  if _DISTRIBUTED.value or any(value is not None for value in given):
+    processes.join(*given)
+
+
 def main(argv: list[str]) -> None:
   """Runs the study of `--config`."""
   if len(argv) > 1:
     _fail(ValueError(f"unknown argument {argv[1]!r}"))
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of what is so on purpose.
   config = _CONFIG.value
   name = config.name
   workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
   _use_cache(_CACHE.value)
-  preemption.install()
   try:
+    _join()
+    preemption.install()
+    files.require_shared(workdir)
     from robust_features.study import run
 
     run.run(config, workdir)
   except preemption.Stopped as stopped:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")
-    sys.exit(143)
+    sys.exit(processes.STOPPED)
+  except jax.errors.JaxRuntimeError as error:
+    processes.end_if_lost(error)
+    processes.fail_alone()
+    raise
   except (ValueError, OSError) as error:
     _fail(_explained(error, workdir))
 

@@ -1,24 +1,48 @@
-"""Atomic files, identities, checksums: a reader never sees half of anything."""
+"""Atomic files, identities, checksums: a reader never sees half of anything.
+
+Where a run has several processes the first one writes. The others wait until it
+has, so that what was written can be read by each.
+"""
 
 import hashlib
 import io
 import json
 import os
 import pathlib
+import random
 import tempfile
+import time
 import zipfile
 from typing import Any
 
 import jax
 import numpy as np
 
-from robust_features.runtime import sharding
+from robust_features.runtime import processes, sharding
 
 _IDENTITY = "identity"
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-  """Writes a file so that it is there whole or not at all."""
+  """Writes a file so that it is there whole or not at all.
+
+  All processes call it together.
+
+  Raises:
+    OSError: On every process, if the first one cannot write.
+  """
+  failed: OSError | None = None
+  if processes.is_first():
+    try:
+      write_here(path, content)
+    except OSError as error:
+      failed = error
+  if processes.agree(failed is not None):
+    raise failed or OSError(f"process 0 could not write {path}")
+
+
+def write_here(path: str | os.PathLike, content: bytes) -> None:
+  """Writes like `write_bytes`, but on this process alone."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -58,6 +82,35 @@ def read_json(path: str | os.PathLike) -> Any:
     raise ValueError(
       f"{path} is damaged ({error}); delete it and run again"
     ) from None
+
+
+def require_shared(folder: pathlib.Path, wait_seconds: float = 10.0) -> None:
+  """Makes a folder and sees that it is the same one for every process.
+
+  Raises:
+    ValueError: If it is not.
+    OSError: If it cannot be made.
+  """
+  if not processes.several():
+    return
+  # All processes look for the same name, which no earlier run has left.
+  name = f".shared-{processes.agree(random.getrandbits(30))}"
+  write_text(folder / name, "")
+  end = time.monotonic() + wait_seconds
+  while not (found := name in _names(folder)) and time.monotonic() < end:
+    time.sleep(0.1)
+  lost = processes.agree(not found)
+  if processes.is_first():
+    (folder / name).unlink()
+  if lost:
+    raise ValueError(
+      f"--workdir={folder} is not one folder for all processes; choose one on "
+      "a file system that all hosts share, such as NFS, Lustre or Filestore"
+    )
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+  return os.listdir(folder) if folder.is_dir() else []
 
 
 def sha256(content: bytes) -> str:

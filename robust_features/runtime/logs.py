@@ -44,7 +44,7 @@ class Logger:
         continue
       if record["step"] <= step:
         kept.append(line + "\n")
-    files.write_text(self._path, "".join(kept))
+    files.write_here(self._path, "".join(kept).encode())
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Records metrics under names such as `train/loss`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_features.runtime import files, sharding
+from robust_features.runtime import files, processes, sharding
 
 
 class Measured:
@@ -41,7 +41,10 @@ class Measured:
       return sharding.fetch(list(function(indices)))
     path = self.directory / f"{name}-{indices[0]:06d}.npz"
     found = _read(path)
-    if found is not None and np.array_equal(found[0], indices):
+    if found is not None and not np.array_equal(found[0], indices):
+      found = None
+    missing = processes.agree(found is None)
+    if found is not None and not missing:
       return found[1:]
     arrays = [np.asarray(array) for array in function(indices)]
     named = {f"{i:02d}": array for i, array in enumerate([indices, *arrays])}

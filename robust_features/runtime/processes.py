@@ -20,6 +20,9 @@ from jax.experimental import multihost_utils
 # JAX waits 100 s for a silent process and 5 minutes for one that will not end.
 _HEARTBEAT_SECONDS = 30
 _SHUTDOWN_SECONDS = 10
+# Exit statuses.
+STOPPED = 143
+LOST = 134  # As where JAX itself notices and aborts.
 
 
 def join(
@@ -119,6 +122,31 @@ def _in_vain(given: tuple, wait_seconds: float) -> str:
     " start them all, with the same --coordinator and --num_processes and each "
     "with a --process_id of its own"
   )
+
+
+def fail_alone(seconds: float = 5.0) -> None:
+  """Lets a process that fails end with its own status, in time.
+
+  JAX waits at the end for the other processes, which is over at once if they
+  fail for the same reason. A process that fails alone would be aborted there,
+  with the status of a lost one, which whoever started the run restarts.
+  """
+  if several():
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+def end_if_lost(error: jax.errors.JaxRuntimeError) -> None:
+  """Ends with status 134 where an error means that another process is gone."""
+  own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+  if several() and not str(error).startswith(own):
+    end(
+      f"process {jax.process_index()} lost another one "
+      f"({str(error).splitlines()[0][:200]}); run the same command on all of "
+      "them to go on",
+      LOST,
+    )
 
 
 def end(line: str, status: int) -> None:

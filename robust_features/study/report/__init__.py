@@ -6,8 +6,6 @@ The sections of each kind of stage come from its kind.
 import pathlib
 from typing import Any
 
-import jax
-
 from robust_features.runtime import files
 from robust_features.runtime.logs import say
 from robust_features.study.report import tables
@@ -31,8 +29,6 @@ def write(
     workdir: Of the study.
     drawn: Figures, to be named.
   """
-  if jax.process_index() != 0:
-    return
   files.write_json(workdir / "results.json", results)
   files.write_text(
     workdir / "results.md", markdown(results, [*made, *measured])
