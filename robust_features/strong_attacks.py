@@ -96,7 +96,7 @@ def auto_attack(
         budget=cfg.budget,
         sharding=sharding.over_data(),
         workdir=pathlib.Path(directory) / f"eps_{eps:g}",
-        save_now=preemption.requested,
+        save_now=preemption.pending,
         progress=report,
       )
       rows.append(_row(found))

@@ -137,7 +137,7 @@ def fail_alone(seconds: float = 5.0) -> None:
     timer.start()
 
 
-def end_if_lost(error: jax.errors.JaxRuntimeError) -> None:
+def end_if_lost(error: Exception) -> None:
   """Ends with status 134 where an error means that another process is gone."""
   own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
   if several() and not str(error).startswith(own):

@@ -48,7 +48,7 @@ def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
   """Puts every array, the same on every process, where a sharding says.
 
   Args:
-    tree: Arrays on the host or on this process's devices.
+    tree: Arrays on the host or on this process's devices, keys among them.
     sharding: Of all of them; an axis that it splits must be a multiple of the
       devices.
   """
@@ -56,6 +56,10 @@ def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
   def put(leaf):
     if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
       return leaf
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(
+        put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+      )
     host = np.asarray(leaf)
     return jax.make_array_from_callback(
       host.shape, sharding, lambda index: host[index]

@@ -33,6 +33,8 @@ from robust_features.attacks.autoattack import (
 )
 from robust_features.attacks.autoattack.progress import FILE, Progress, identity
 from robust_features.attacks.autoattack.result import AutoAttackResult
+from robust_features.runtime import processes
+from robust_features.runtime.sharding import fetch, place
 
 __all__ = [
   "ATTACKS",
@@ -143,7 +145,8 @@ def run(
     workdir: Where to keep progress, from which an interrupted evaluation
       goes on with the same bits; None keeps nothing.
     save_every_s: Seconds between two saves and two lines of progress.
-    save_now: Asked every few steps; True saves without waiting.
+    save_now: Asked every few steps; True saves without waiting, on all
+      processes if it is so on one.
     progress: Called with a line of text after every save. It may raise to end
       the run, whose progress is then on disk.
 
@@ -233,7 +236,7 @@ class _Victim:
   def _place(self, tree):
     if self.sharding is None:
       return tree
-    return jax.device_put(tree, self.sharding)
+    return place(tree, self.sharding)
 
   def examples(self, stream: int, index: np.ndarray) -> machine.Batch:
     """Returns what the attack of a random stream needs of images `index`."""
@@ -253,7 +256,7 @@ class _Victim:
       batch = x[start : start + size]
       rows = np.minimum(np.arange(size), len(batch) - 1)
       padded = self._place(jnp.asarray(batch[rows]))
-      logits = np.asarray(_logits(self.logits_fn, padded))
+      logits = fetch(_logits(self.logits_fn, padded))
       if logits.ndim != 2 or len(logits) != size:
         raise ValueError(
           f"logits_fn must return [B, K], got {logits.shape} for B = {size}"
@@ -281,7 +284,8 @@ def _attack(number, name, stage, victim, saved, report, save_now) -> None:
     if finished is None:
       break
     saved.record(number, finished, begun)
-    if saved.is_due() or (save_now is not None and save_now()):
+    due = saved.is_due() or (save_now is not None and save_now())
+    if processes.agree(due):
       saved.save(work.arrays())
       report(
         f"{name}: {work.num_left} images left, robust accuracy at most "

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_features.attacks.autoattack import machine
+from robust_features.runtime import sharding
 
 _SMALLEST = 8  # Slots below which a batch is not worth shrinking.
 _STEP = 4  # Slots are a multiple of this, so that sizes are met again.
@@ -170,13 +171,13 @@ class Pool:
 
   def _harvest(self, example, live: np.ndarray) -> Finished:
     tally = self._state.tally
-    done = np.asarray(tally.done) & live
-    success = np.asarray(tally.success)[done]
+    done = sharding.fetch(tally.done) & live
+    success = sharding.fetch(tally.success)[done]
     # Images are fetched only if there is something to see on them.
     source = tally.x_adv if success.any() else example.x
-    x_adv = np.asarray(source)[done]
+    x_adv = sharding.fetch(source)[done]
     counts = [
-      np.asarray(count)[done]
+      sharding.fetch(count)[done]
       for count in (tally.queries, tally.gradients, tally.zero_gradients)
     ]
     finished = Finished(self._index[done], success, x_adv, *counts)
@@ -185,8 +186,8 @@ class Pool:
 
   def arrays(self) -> dict[str, np.ndarray]:
     """Returns everything that `restore` needs."""
-    leaves = jax.tree.leaves(self._state)
-    saved = {f"leaf_{k}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
+    leaves = sharding.fetch(jax.tree.leaves(self._state))
+    saved = {f"leaf_{k}": leaf for k, leaf in enumerate(leaves)}
     return {"todo": self._todo, "slot_index": self._index, **saved}
 
   def restore(self, arrays: dict[str, np.ndarray]) -> None:
