@@ -9,7 +9,8 @@ with and without an adversary.
 
 Command: python -m robust_features.main --config=configs/gaussian.py
 Time: about a minute on two CPU cores, of which much is compiling.
-Expect: every row passing, over seeds 0 to 5 (sampled rows allow 4 standard errors).
+Expect: every row passing (sampled ones allow 4 standard errors), over any seed;
+  the robust network's, over seeds 0 to 5.
 Reference: arXiv:1905.02175, sections 2, 4, D.10 and E.
 """
 
