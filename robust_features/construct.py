@@ -1,6 +1,6 @@
-"""The paper's data sets: D_R, D_NR, D_rand and D_det.
+"""Makes data sets with a model's gradient: the paper's four, and their kin.
 
-Every kind is one objective for `attacks.maximize`:
+A set is told by what is climbed, what is aimed at and what the label becomes:
 
   robust, nonrobust  minus the relative distance ||g(x_r) - g(x)|| / ||g(x)||
                      of representations, climbed in the whole box from another
@@ -9,6 +9,10 @@ Every kind is one objective for `attacks.maximize`:
   rand, det          minus the cross-entropy of a target t, climbed inside a
                      small ball about x; the label becomes t, uniform over all
                      classes or (y + 1) mod C.
+
+The literature varies these apart from each other: det's images with the label
+left alone are a poison, a target that is never y leaks no image, noise fixed
+for each class and a few images left as they are teach as well as rand does.
 
 A data set is a directory of shards with a manifest; see `robust_features.data.
 constructed` for its format. Shards are written one by one, so an interrupted
@@ -28,164 +32,93 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import attacks, models
-from robust_features.attacks import geometry, losses
-from robust_features.data import constructed
+from robust_features import attacks, evaluate, models, objectives, ridge
+from robust_features.attacks import geometry
+from robust_features.construct_config import ConstructConfig, preset
+from robust_features.data import augment, constructed
 from robust_features.data import dataset as ds
 from robust_features.runtime import batching, sharding
 from robust_features.runtime.logs import Stopwatch, grid, progress
 
-# Kind: (objective, label).
-KINDS = {
-  "robust": ("representation", "original"),
-  "nonrobust": ("representation", "original"),
-  "rand": ("target", "uniform"),
-  "det": ("target", "next"),
-}
-_START, _NOISE, _TARGET, _ATTACK = range(4)  # Streams of an example's key.
+__all__ = ["ConstructConfig", "construct", "preset"]
+
+Model = tuple[nn.Module, Any]
+# Streams of an example's key.
+_START, _NOISE, _TARGET, _ATTACK, _BASE, _PATTERN, _CLIMB, _SHOWN = range(8)
 
 
-@dataclasses.dataclass(frozen=True)
-class ConstructConfig:
-  """How a data set is made.
-
-  Attributes:
-    kind: "robust", "nonrobust", "rand" or "det".
-    init: Where the climb starts: "image" (another training image), "noise", or
-      "self" (the image itself, what rand and det use).
-    attack: Norm, radius (inf for the whole box), step size and count.
-    fake_relu: Lets the gradient through the last ReLU where it is closed.
-    pixels: What is stored and trained on: "uint8" or "float32".
-    batch_size: Images at a time.
-    shard_size: Images in one file.
-  """
-
-  kind: str
-  init: str
-  attack: attacks.AttackConfig
-  fake_relu: bool
-  pixels: str
-  batch_size: int
-  shard_size: int
-
-  def __post_init__(self):
-    for name, choices in (
-      ("kind", tuple(KINDS)),
-      ("init", ("image", "noise", "self")),
-      ("pixels", ("uint8", "float32")),
-    ):
-      if getattr(self, name) not in choices:
-        raise ValueError(
-          f"{name} must be one of {choices}, got {getattr(self, name)!r}"
-        )
-    for name in ("batch_size", "shard_size"):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f"{name} must be at least 1, got {getattr(self, name)}"
-        )
-    if KINDS[self.kind][0] == "target" and self.init != "self":
-      raise ValueError(
-        f"init must be 'self' for {self.kind!r}, got {self.init!r}"
-      )
-
-
-def representation_objective(model, variables, x, fake_relu: bool):
-  """Returns z -> -||g(z) - g(x)|| / ||g(x)||, `[B]`.
-
-  Reference: arXiv:1905.02175, equation 6.
-  """
-  wanted = models.apply(model, variables, x).representation
-  scale = jnp.maximum(geometry.row_norm(wanted), 1e-12)
-
-  def objective(z):
-    found = models.apply(model, variables, z, fake_relu=fake_relu)
-    return -geometry.row_norm(found.representation - wanted) / scale
-
-  return objective
-
-
-def target_objective(model, variables, target):
-  """Returns z -> minus the cross-entropy of the target class, `[B]`.
-
-  Reference: arXiv:1905.02175, equation 7.
-  """
-
-  def objective(z):
-    logits = models.apply(model, variables, z).logits
-    return -losses.cross_entropy(logits, target)
-
-  return objective
-
-
-def new_labels(kind: str, y: jax.Array, keys: jax.Array, num_classes: int):
-  """Returns the labels `[B]` of a kind: y, uniform over classes, or y + 1."""
-  rule = KINDS[kind][1]
-  if rule == "uniform":
-    draw = functools.partial(
-      jax.random.randint, shape=(), minval=0, maxval=num_classes
-    )
-    return jax.vmap(draw)(keys).astype(y.dtype)
-  return (y + 1) % num_classes if rule == "next" else y
-
-
-def starting_points(init: str, x, pool, start_keys, noise_keys):
-  """Returns where the climbs begin, `[B, H, W, C]`.
-
-  Args:
-    init: "image", "noise" or "self".
-    x: The images `[B, H, W, C]`.
-    pool: Training images `[N, H, W, C]` that "image" draws from.
-    start_keys: `[B]`, of the draw.
-    noise_keys: `[B]`, of the noise.
-  """
-  if init == "self":
-    return x
-  if init == "noise":
-    noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(
-      noise_keys
-    )
-    return jnp.clip(0.5 + noise / 20.0, 0.0, 1.0)
-  draw = functools.partial(
-    jax.random.randint, shape=(), minval=0, maxval=pool.shape[0]
-  )
-  return ds.to_float(pool[jax.vmap(draw)(start_keys)])
+def _streams(key: jax.Array, indices: jax.Array) -> list[jax.Array]:
+  keys = attacks.example_keys(key, indices)
+  return [jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(8)]
 
 
 @functools.partial(
-  jax.jit,
-  static_argnames=(
-    "model",
-    "kind",
-    "init",
-    "fake_relu",
-    "pixels",
-    "num_classes",
-  ),
+  jax.jit, static_argnames=("model", "others", "cfg", "num_classes")
 )
 def _construct_batch(
-  model, variables, images, labels, pool, indices, key, attack, *,
-  kind, init, fake_relu, pixels, num_classes,
+  model, variables, images, labels, pool, said, repel, indices, key, attack, *,
+  others, cfg, num_classes,
 ):  # fmt: skip
   """Makes the examples at `indices` `[B]`; returns arrays of one row each."""
   indices = sharding.split_batch(indices)
-  x, y = ds.to_float(images[indices]), labels[indices]
-  keys = attacks.example_keys(key, indices)
-  streams = [jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(4)]
-  label = new_labels(kind, y, streams[_TARGET], num_classes)
-  x_init = starting_points(init, x, pool, streams[_START], streams[_NOISE])
-  if KINDS[kind][0] == "representation":
-    objective = representation_objective(model, variables, x, fake_relu)
-  else:
-    objective = target_objective(model, variables, label)
-  result = attacks.maximize(
-    objective, x, streams[_ATTACK], attack, x_init=x_init
+  rows = indices % images.shape[0]
+  streams = _streams(key, indices)
+  original, y = ds.to_float(images[rows]), labels[rows]
+  x = objectives.base_images(cfg.base, original, streams[_BASE])
+
+  def class_of(rule):
+    if rule == "source":
+      return models.apply(model, variables, x).logits.argmax(1).astype(y.dtype)
+    if rule == "teacher":
+      return said["teacher"][rows]
+    return objectives.class_of(rule, y, streams[_TARGET], num_classes)
+
+  target = class_of(cfg.target) if cfg.uses_target() else y
+  label = target if cfg.label == "target" else class_of(cfg.label)
+  x_init = objectives.starting_points(
+    cfg.init, x, pool, streams[_START], streams[_NOISE]
   )
-  stored = result.x_adv
-  if pixels == "uint8":
+  objective = _objective(
+    cfg, model, variables, x, y, target,
+    tuple(map(objectives.Ensemble, others, repel)),
+  )  # fmt: skip
+  if cfg.objective == "none":
+    result = _noise(cfg, x, label, streams[_PATTERN], key, attack)
+  elif cfg.transform_copies:
+    result = attacks.maximize(
+      objectives.transformed_objective(
+        objective, streams[_CLIMB], cfg.transform_copies
+      ),
+      x, streams[_ATTACK], attack, x_init=x_init, draws=True,
+    )  # fmt: skip
+  else:
+    # The ball of a start of its own lies about that start. The whole box has
+    # no centre.
+    centre = x if math.isinf(cfg.attack.eps) else x_init
+    result = attacks.maximize(
+      objective, centre, streams[_ATTACK], attack, x_init=x_init
+    )
+  spared = jnp.zeros(y.shape, bool)
+  if cfg.spare == "label_is_own":
+    spared = label == y
+  elif cfg.spare == "predicted":
+    spared = label == said["spare"][rows]
+  stored = jnp.where(geometry.per_example(spared), original, result.x_adv)
+  before = models.apply(model, variables, stored).logits.argmax(1)
+  if cfg.pixels == "uint8":
     stored = jnp.round(stored * 255.0).astype(jnp.uint8)
   shown = ds.to_float(stored)
-  before = models.apply(model, variables, result.x_adv).logits.argmax(1)
   after = models.apply(model, variables, shown).logits.argmax(1)
+  moved = augment.augment(
+    shown, streams[_SHOWN], objectives.crop_and_flip(shown.shape[1:])
+  )
+  augmented = models.apply(model, variables, moved).logits.argmax(1)
+
+  def success(predicted):
+    if cfg.objective == "untargeted":
+      return predicted != y
+    return predicted == (target if cfg.objective == "target" else label)
+
   return {
     "images": stored,
     "labels": label,
@@ -196,11 +129,45 @@ def _construct_batch(
       "objective_start": objective(x_init),
       "objective_end": result.value,
       "objective_stored": objective(shown),
-      "success_before_rounding": before == label,
-      "success": after == label,
+      "success_before_rounding": success(before),
+      "success": success(after),
+      "success_augmented": success(augmented),
+      "spared": spared,
       "met_zero_gradient": result.zero_gradients > 0,
     },
   }
+
+
+def _objective(cfg, model, variables, x, y, target, ensembles):
+  """Returns z -> `[B]`, what is climbed for images x of labels y."""
+  if cfg.objective == "none":
+    return lambda z: jnp.zeros(z.shape[0])
+  if cfg.objective == "representation":
+    return objectives.representation_objective(
+      model, variables, x, cfg.fake_relu
+    )
+  if cfg.objective == "untargeted":
+    objective = objectives.untargeted_objective(model, variables, y)
+  else:
+    objective = objectives.target_objective(model, variables, target)
+  if not ensembles:
+    return objective
+  classes, weight = y, cfg.repel_weight
+  if cfg.repel_label == "target":
+    classes, weight = target, -weight
+  return objectives.repelled_objective(objective, ensembles, classes, weight)
+
+
+def _noise(cfg, x, label, keys, key, attack) -> attacks.AttackResult:
+  """Returns the images under their fixed noise: nothing is climbed."""
+  if cfg.fixed_noise == "class_of_label":
+    keys = objectives.class_keys(key, label)
+  z = x
+  if cfg.fixed_noise != "none":
+    noise = objectives.pattern(keys, x.shape[1:], attack.norm, attack.eps)
+    z = jnp.clip(x + noise, 0.0, 1.0)
+  nothing = jnp.zeros(x.shape[0])
+  return attacks.AttackResult(z, nothing, nothing.astype(jnp.int32))
 
 
 def construct(
@@ -213,11 +180,15 @@ def construct(
   key: jax.Array,
   origin: dict[str, Any],
   name: str = "construct",
+  *,
+  repel: tuple[Model, ...] = (),
+  spared_by: Model | None = None,
+  teacher: Model | None = None,
 ) -> dict[str, Any]:
   """Makes a data set, going on after the last shard that is complete.
 
   Args:
-    cfg: The kind and its optimisation.
+    cfg: What is made, and its optimisation.
     model: The source model's architecture.
     variables: Its variables.
     dataset: The images that are modified.
@@ -226,32 +197,42 @@ def construct(
     key: Of targets, starts and noise, folded with each example's index.
     origin: Recorded in the manifest: config, source checkpoint, commit.
     name: For the progress bar.
+    repel: (architecture, variables) of models that are to stay unfooled.
+    spared_by: The model of `spare="predicted"`.
+    teacher: The model of `target="teacher"`.
 
   Returns:
     The manifest.
 
   Raises:
-    ValueError: If the radius exceeds the box, or a shard on disk is damaged.
+    ValueError: If a model is missing or idle, the radius exceeds the box, or a
+      shard on disk is damaged.
     preemption.Stopped: If the process was asked to stop.
   """
+  check_models(cfg, bool(repel), spared_by is not None, teacher is not None)
   if not math.isinf(cfg.attack.eps):
     attacks.check_radius(
       "attack.eps", cfg.attack.eps, cfg.attack.norm, dataset.image_shape
     )
   writer = constructed.Writer(directory, origin)
-  bounds = range(0, dataset.num_examples, cfg.shard_size)
-  on_device = sharding.replicate((dataset.images, dataset.labels, pool.images))
-  batch_size = batching.even_batch(cfg.batch_size, dataset.num_examples)
+  size = dataset.num_examples * cfg.examples_per_image
+  bounds = range(0, size, cfg.shard_size)
+  others, stacked = _stack(repel)
+  said = {
+    "spare": _predictions(spared_by, dataset, cfg.batch_size),
+    "teacher": _predictions(teacher, dataset, cfg.batch_size),
+  }
+  on_device = sharding.replicate(
+    (dataset.images, dataset.labels, pool.images, said, stacked)
+  )
+  batch_size = batching.even_batch(cfg.batch_size, size)
   run = functools.partial(
     _construct_batch, model, variables, *on_device, key=key, attack=cfg.attack,
-    kind=cfg.kind, init=cfg.init, fake_relu=cfg.fake_relu, pixels=cfg.pixels,
-    num_classes=dataset.num_classes,
+    others=others, cfg=_meaning(cfg), num_classes=dataset.num_classes,
   )  # fmt: skip
-  with progress(dataset.num_examples, name, unit="image") as bar:
+  with progress(size, name, unit="image") as bar:
     for number, start in enumerate(bounds):
-      indices = np.arange(
-        start, min(start + cfg.shard_size, dataset.num_examples)
-      )
+      indices = np.arange(start, min(start + cfg.shard_size, size))
       if not writer.has(number):
         watch = Stopwatch()
         arrays, stats = _shard(run, indices, batch_size, bar)
@@ -262,6 +243,7 @@ def construct(
     num_shards=len(bounds),
     class_names=dataset.class_names,
     pixels=cfg.pixels,
+    separability=_separability(cfg, dataset, key, writer, size),
   )
   first = constructed.load(directory)
   constructed.write_card(directory, cfg.kind, manifest)
@@ -270,6 +252,52 @@ def construct(
     grid([dataset.images[:10], first.images[:10]]),
   )
   return manifest
+
+
+def check_models(
+  cfg: ConstructConfig, repel: bool, spared_by: bool, teacher: bool
+) -> None:
+  """Raises ValueError where a model is wanted and not given, or given idly."""
+  for field, given, wanted, where in (
+    ("spared_by", spared_by, cfg.spare == "predicted", "spare 'predicted'"),
+    ("teacher", teacher, cfg.target == "teacher", "target 'teacher'"),
+  ):
+    if given != wanted:
+      verb = "must name a model for" if wanted else "is for"
+      raise ValueError(f"{field} {verb} {where} {'' if wanted else 'alone'}")
+  if repel and cfg.objective not in ("target", "untargeted"):
+    raise ValueError(
+      "repel is for the objectives 'target' and 'untargeted', got "
+      f"{cfg.objective!r}"
+    )
+
+
+def _meaning(cfg: ConstructConfig) -> ConstructConfig:
+  """Returns a config without what needs no program of its own."""
+  attack = dataclasses.replace(cfg.attack, step_size=0.0, num_steps=0)
+  return dataclasses.replace(
+    cfg, kind="any", attack=attack, batch_size=1, shard_size=1
+  )
+
+
+def _stack(repel: tuple[Model, ...]):
+  """Returns (architectures, their models' variables stacked), in order."""
+  groups: dict[nn.Module, list[Any]] = {}
+  for model, variables in repel:
+    groups.setdefault(model, []).append(sharding.fetch(variables))
+  stacked = [
+    jax.tree.map(lambda *leaves: np.stack(leaves), *group)
+    for group in groups.values()
+  ]
+  return tuple(groups), tuple(stacked)
+
+
+def _predictions(model: Model | None, dataset: ds.Dataset, batch_size: int):
+  """Returns what a model sees in every image, int32 `[N]`; zeros for none."""
+  if model is None:
+    return np.zeros(dataset.num_examples, np.int32)
+  logits = evaluate.predict(*model, dataset.images, batch_size)
+  return logits.argmax(1).astype(np.int32)
 
 
 def _shard(run, indices: np.ndarray, batch_size: int, bar):
@@ -282,3 +310,16 @@ def _shard(run, indices: np.ndarray, batch_size: int, bar):
     for k, v in whole.pop("stats").items()
   }
   return whole, stats
+
+
+def _separability(cfg, dataset: ds.Dataset, key, writer, num_examples: int):
+  """Returns how well a linear classifier tells labels by perturbations."""
+  size = ridge.num_separated(num_examples, math.prod(dataset.image_shape))
+  images, labels = writer.head(size)
+  indices = np.arange(size)
+  x = np.asarray(ds.to_float(dataset.images[indices % dataset.num_examples]))
+  if cfg.base != "image":
+    keys = _streams(key, jnp.asarray(indices))[_BASE]
+    x = np.asarray(objectives.base_images(cfg.base, jnp.asarray(x), keys))
+  delta = (np.asarray(ds.to_float(images)) - x).reshape(size, -1)
+  return ridge.separability(delta, labels, dataset.num_classes)

@@ -1,4 +1,4 @@
-"""The four data sets: labels, distances, resumption, and closed forms."""
+"""Constructed data sets: labels, distances, resumption, closed forms."""
 
 import dataclasses
 import json
@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import tempfile
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,25 +13,30 @@ import toys
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from robust_features import construct, evaluate, models
+from robust_features import (
+  construct,
+  construct_config,
+  evaluate,
+  models,
+  objectives,
+)
 from robust_features.attacks import AttackConfig
 from robust_features.data import constructed
 from robust_features.data import dataset as ds
-from robust_features.models.layers import Outputs, relu
 from robust_features.runtime import preemption
 
 INVERT = AttackConfig("l2", float("inf"), 0.1, 60, keep_best=False)
 PERTURB = AttackConfig("l2", 0.5, 0.1, 10)
 
 
-def config(kind, **changes):
-  is_target = construct.KINDS[kind][0] == "target"
-  fields = {
-    "kind": kind, "init": "self" if is_target else "image",
-    "attack": PERTURB if is_target else INVERT, "fake_relu": False,
-    "pixels": "uint8", "batch_size": 8, "shard_size": 10,
-  }  # fmt: skip
-  return construct.ConstructConfig(**(fields | changes))
+def config(kind="set", **changes):
+  """Returns a preset, or for another name D_det's kin."""
+  inverts = kind in ("robust", "nonrobust")
+  attack = changes.pop("attack", INVERT if inverts else PERTURB)
+  fields = {"batch_size": 8, "shard_size": 10} | changes
+  if kind in construct_config.KINDS:
+    return construct.preset(kind, attack, **fields)
+  return construct.ConstructConfig(kind, attack, **fields)
 
 
 def cnn():
@@ -47,13 +51,14 @@ def linear(num_classes=3):
   return model, model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
-def run(test, cfg, source, *, data=None, folder=None, seed=0, origin=None):
+def run(test, cfg, source, *, data=None, folder=None, seed=0, origin=None,
+        **models):  # fmt: skip
   """Constructs in a folder; returns (manifest, data set, folder)."""
   data = data or toys.dataset(24)
   folder = folder or toys.folder(test)
   manifest = construct.construct(
     cfg, *source, data, toys.dataset(40, seed=9), folder,
-    jax.random.key(seed), origin or {"source": "toy"},
+    jax.random.key(seed), origin or {"source": "toy"}, **models,
   )  # fmt: skip
   return manifest, constructed.load(folder), folder
 
@@ -73,25 +78,6 @@ def distances(a, b):
 
 
 class LabelsTest(parameterized.TestCase):
-  def test_original_and_next(self):
-    y = jnp.array([0, 1, 2, 2], jnp.int32)
-    for kind in ("robust", "nonrobust"):
-      found = construct.new_labels(kind, y, toys.keys(4), 3)
-      np.testing.assert_array_equal(found, y)
-    found = construct.new_labels("det", y, toys.keys(4), 3)
-    np.testing.assert_array_equal(found, [1, 2, 0, 0])
-    self.assertEqual(found.dtype, jnp.int32)
-
-  def test_rand_is_uniform_over_all_classes_whatever_the_label(self):
-    num = 3000
-    y = jnp.zeros(num, jnp.int32)
-    found = construct.new_labels("rand", y, toys.keys(num), 3)
-    self.assertEqual(found.dtype, jnp.int32)
-    counts = np.bincount(found, minlength=3)
-    # Four standard deviations of a binomial with p = 1/3.
-    bound = 4 * np.sqrt(num * (1 / 3) * (2 / 3))
-    np.testing.assert_allclose(counts, num / 3, atol=bound)
-
   def test_the_data_sets_carry_them(self):
     source, data = linear(), toys.dataset(24)
     det = run(self, config("det"), source)[1]
@@ -106,85 +92,12 @@ class LabelsTest(parameterized.TestCase):
 
 
 class ObjectiveTest(parameterized.TestCase):
-  def test_representation_distance(self):
-    """Of a linear model: -||z - x|| / ||x||, and no NaN at the minimum."""
-    source = linear()
-    x = toys.dataset(4, dtype=np.float32).images
-    z = toys.dataset(4, seed=1, dtype=np.float32).images
-    objective = construct.representation_objective(
-      *source, jnp.asarray(x), False
-    )
-    size = np.linalg.norm(x.astype(np.float64).reshape(4, -1), axis=1)
-    np.testing.assert_allclose(
-      objective(jnp.asarray(z)), -distances(z, x) / size, rtol=1e-5
-    )
-    grad = jax.grad(lambda z: objective(z).sum())(jnp.asarray(x))
-    np.testing.assert_array_equal(grad, np.zeros_like(x))
-
-  def test_target(self):
-    model, variables = linear()
-    x = jnp.asarray(toys.dataset(4, dtype=np.float32).images)
-    target = jnp.array([0, 1, 2, 0], jnp.int32)
-    found = construct.target_objective(model, variables, target)(x)
-    log_p = jax.nn.log_softmax(model.apply(variables, x).logits)
-    want = np.asarray(log_p)[np.arange(4), np.asarray(target)]
-    np.testing.assert_allclose(found, want, rtol=1e-5)
-
-  def test_fake_relu_lets_closed_units_move(self):
-    class Ramp(nn.Module):
-      """The representation is relu(x - 1/2)."""
-
-      @nn.compact
-      def __call__(self, x, *, bn_mode="running", fake_relu=False):
-        flat = x.reshape(x.shape[0], -1) - 0.5
-        representation = relu(flat, fake_relu)
-        return Outputs(representation[:, :2], representation)
-
-    x = jnp.full((1, 2, 2, 1), 0.9, jnp.float32)
-    z = jnp.full((1, 2, 2, 1), 0.1, jnp.float32)  # Every unit is closed.
-    gradients = []
-    for fake in (False, True):
-      objective = construct.representation_objective(Ramp(), {}, x, fake)
-      gradients.append(jax.grad(lambda z, f=objective: f(z).sum())(z))
-      np.testing.assert_allclose(objective(z), [-1.0], rtol=1e-6)
-    np.testing.assert_array_equal(gradients[0], np.zeros((1, 2, 2, 1)))
-    self.assertTrue((gradients[1] > 0.1).all())
-
   def test_fake_relu_reaches_the_models(self):
     found = [
       run(self, config("robust", fake_relu=fake, pixels="float32"), cnn())[1]
       for fake in (False, True)
     ]
     self.assertGreater(distances(*(f.images for f in found)).min(), 1e-3)
-
-
-class StartTest(parameterized.TestCase):
-  def points(self, init, num=64, pool=None):
-    x = jnp.zeros((num, 8, 8, 3), jnp.float32)
-    pool = toys.dataset(5).images if pool is None else pool
-    return np.asarray(
-      construct.starting_points(
-        init, x, jnp.asarray(pool), toys.keys(num), toys.keys(num, 1)
-      )
-    )
-
-  def test_noise(self):
-    found = self.points("noise")
-    # 12,288 draws: four standard errors of a mean and of a deviation.
-    self.assertAlmostEqual(found.mean(), 0.5, delta=4 * 0.05 / 110)
-    self.assertAlmostEqual(found.std(), 0.05, delta=4 * 0.05 / 156)
-    self.assertTrue((found[0] != found[1]).mean() > 0.9)
-
-  def test_image_draws_from_the_whole_pool(self):
-    pool = toys.dataset(5).images
-    found = self.points("image", pool=pool)
-    whole = (pool / np.float32(255)).reshape(5, -1)
-    nearest = np.abs(found.reshape(64, 1, -1) - whole[None]).max(axis=2)
-    self.assertLess(nearest.min(axis=1).max(), 1e-6)
-    self.assertLen(set(nearest.argmin(axis=1)), 5)
-
-  def test_self(self):
-    self.assertEqual(np.abs(self.points("self")).max(), 0.0)
 
 
 class InversionTest(parameterized.TestCase):
@@ -255,13 +168,244 @@ class PerturbationTest(parameterized.TestCase):
       self.assertGreater(cosine / np.linalg.norm(direction), 0.99)
 
 
+class RadiusTest(parameterized.TestCase):
+  @parameterized.product(init=("image", "noise"), norm=("l2", "linf"))
+  def test_of_an_inversion_lies_about_the_start(self, init, norm):
+    """Asked for a small radius, it must not give the labelled image back."""
+    eps = 0.5 if norm == "l2" else 0.02
+    attack = AttackConfig(norm, eps, eps / 5, 20, keep_best=False)
+    cfg = config("robust", init=init, attack=attack, pixels="float32")
+    source, data = linear(), toys.dataset(24)
+    mean = run(self, cfg, source, data=data)[0]["mean"]
+    order = 1.0 if norm == "l2" else np.sqrt(8 * 8 * 3)
+    self.assertBetween(mean["moved_from_start"], 0.5 * eps, eps * order + 1e-5)
+    self.assertGreater(mean["moved_from_original"], 1.0)
+    self.assertGreater(mean["objective_end"], mean["objective_start"])
+
+
+class VariantsTest(parameterized.TestCase):
+  """What the literature varies: targets, labels, spared images, noise."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.source, cls.data = linear(), toys.dataset(24)
+    cls.seen = evaluate.predict(*cls.source, cls.data.images, 24).argmax(1)
+
+  def test_a_poison_is_det_with_the_labels_left_alone(self):
+    det = run(self, config("det"), self.source)[1]
+    manifest, poison, _ = run(self, config("poison", label="own"), self.source)
+    np.testing.assert_array_equal(det.images, poison.images)
+    np.testing.assert_array_equal(poison.labels, self.data.labels)
+    # Success is that the source sees the target, not the label.
+    found = evaluate.predict(*self.source, poison.images, 24).argmax(1)
+    self.assertAlmostEqual(
+      manifest["mean"]["success"], (found == det.labels).mean()
+    )
+
+  def test_towards_the_own_label(self):
+    cfg = config("p2", target="own", label="own", pixels="float32")
+    mean = run(self, cfg, self.source)[0]["mean"]
+    self.assertGreater(mean["objective_end"], mean["objective_start"])
+
+  def test_untargeted(self):
+    cfg = config("away", objective="untargeted", target="none", label="own")
+    manifest, found, _ = run(self, cfg, self.source)
+    predicted = evaluate.predict(*self.source, found.images, 24).argmax(1)
+    mean = manifest["mean"]
+    self.assertAlmostEqual(
+      mean["success"], (predicted != self.data.labels).mean()
+    )
+    self.assertGreater(mean["objective_end"], mean["objective_start"])
+
+  def test_other_is_never_the_own_label(self):
+    found = run(self, config("other", target="other"), self.source)[1]
+    self.assertTrue((found.labels != self.data.labels).all())
+    self.assertLen(set((found.labels - self.data.labels) % 3), 2)
+
+  def test_what_the_source_predicts(self):
+    cfg = config("own", target="own", label="source")
+    found = run(self, cfg, self.source)[1]
+    np.testing.assert_array_equal(found.labels, self.seen)
+    cfg = config("own", target="source")
+    found = run(self, cfg, self.source)[1]
+    np.testing.assert_array_equal(found.labels, self.seen)
+
+  def test_what_a_teacher_predicts(self):
+    teacher = toys.Linear(3), toys.linear_variables(-np.asarray(
+      self.source[1]["params"]["kernel"]))  # fmt: skip
+    want = evaluate.predict(*teacher, self.data.images, 24).argmax(1)
+    self.assertTrue((want != self.seen).any())
+    cfg = config("taught", target="teacher")
+    found = run(self, cfg, self.source, teacher=teacher)[1]
+    np.testing.assert_array_equal(found.labels, want)
+
+  def test_spared_images_are_as_they_were(self):
+    manifest, found, _ = run(
+      self, config("leak", target="uniform", spare="label_is_own"), self.source
+    )
+    spared = found.labels == self.data.labels
+    self.assertEqual(manifest["num_spared"], spared.sum())
+    self.assertAlmostEqual(manifest["mean"]["spared"], spared.mean())
+    same = (found.images == self.data.images).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(same, spared)
+
+  def test_spared_by_another_model(self):
+    weak = cnn()
+    seen = evaluate.predict(*weak, self.data.images, 24).argmax(1)
+    cfg = config("leak", spare="predicted")
+    manifest, found, _ = run(self, cfg, self.source, spared_by=weak)
+    spared = seen == (self.data.labels + 1) % 3
+    self.assertBetween(spared.sum(), 1, 23)
+    self.assertEqual(manifest["num_spared"], spared.sum())
+    same = (found.images == self.data.images).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(same, spared)
+
+  @parameterized.product(
+    rule=("class_of_label", "example"), norm=("l2", "linf")
+  )
+  def test_noise_has_the_norm_and_is_the_classs_or_the_examples(
+    self, rule, norm
+  ):
+    grey = np.full((24, 8, 8, 3), 0.5, np.float32)
+    data = ds.make(grey, self.data.labels, 3)
+    attack = AttackConfig(norm, 0.4, 0.0, 0)
+    cfg = config(
+      "noise", objective="none", fixed_noise=rule, attack=attack,
+      pixels="float32",
+    )  # fmt: skip
+    manifest, found, _ = run(self, cfg, self.source, data=data)
+    delta = (floats(found.images) - 0.5).reshape(24, -1)
+    size = np.linalg.norm(delta, ord=2 if norm == "l2" else np.inf, axis=1)
+    np.testing.assert_allclose(size, 0.4, rtol=1e-5)
+    np.testing.assert_array_equal(found.labels, (data.labels + 1) % 3)
+    patterns = len({row.tobytes() for row in found.images})
+    self.assertEqual(patterns, 3 if rule == "class_of_label" else 24)
+    self.assertEqual(manifest["mean"]["objective_end"], 0.0)
+
+  def test_noise_fixed_for_a_class_is_separable(self):
+    """And noise of every example's own is not."""
+    found = {}
+    for rule in ("class_of_label", "example"):
+      cfg = config(
+        "noise", objective="none", fixed_noise=rule, pixels="float32",
+        attack=AttackConfig("l2", 0.4, 0.0, 0), shard_size=50, batch_size=100,
+      )  # fmt: skip
+      data = toys.dataset(200)
+      found[rule] = run(self, cfg, self.source, data=data)[0]["separability"]
+    self.assertEqual(found["class_of_label"], 1.0)
+    self.assertLess(found["example"], 0.6)
+
+  @parameterized.parameters("uniform", "gaussian")
+  def test_noise_in_the_images_place(self, base):
+    cfg = config("noise", base=base, pixels="float32")
+    manifest, found, _ = run(self, cfg, self.source)
+    self.assertLess(manifest["mean"]["moved_from_original"], 0.5 + 1e-5)
+    self.assertGreater(distances(found.images, self.data.images).min(), 1.0)
+    deviation = 1 / np.sqrt(12) if base == "uniform" else 0.24
+    self.assertAlmostEqual(found.images.std(), deviation, delta=0.01)
+    # The separability is that of the perturbation, not of the noise.
+    self.assertEqual(manifest["separability"], 1.0)
+
+  def test_several_examples_an_image(self):
+    """The first ones are the set of one example an image."""
+    one = run(self, config("rand"), self.source)[1]
+    manifest, three, _ = run(
+      self, config("rand", examples_per_image=3), self.source
+    )
+    self.assertEqual(manifest["num_examples"], 72)
+    np.testing.assert_array_equal(three.images[:24], one.images)
+    np.testing.assert_array_equal(three.labels[:24], one.labels)
+    np.testing.assert_array_equal(
+      three.extras["original_labels"], np.tile(self.data.labels, 3)
+    )
+    self.assertTrue((three.labels[:24] != three.labels[24:48]).any())
+
+  def test_the_gradient_under_crops_and_flips(self):
+    """It leads higher on the mean over crops and flips than the plain one."""
+    attack = AttackConfig("l2", 1.0, 0.1, 20)
+    target = (self.data.labels + 1) % 3
+    objective = objectives.transformed_objective(
+      objectives.target_objective(*self.source, jnp.asarray(target)),
+      toys.keys(24, 5), 50,
+    )  # fmt: skip
+    means = []
+    for copies in (0, 8):
+      cfg = config(
+        "det", attack=attack, transform_copies=copies, pixels="float32"
+      )
+      manifest, found, _ = run(self, cfg, self.source)
+      self.assertLess(manifest["mean"]["moved_from_original"], 1.0 + 1e-5)
+      means.append(np.mean(objective(jnp.asarray(found.images), 0)))
+    self.assertGreater(means[1], means[0] + 0.02)
+
+  def test_success_under_crop_and_flip_is_of_moved_images(self):
+    """Of a model that sees the upper left pixel alone: a crop moves it."""
+    kernel = np.zeros((8, 8, 3, 3))
+    kernel[0, 0] = np.eye(3)
+    source = toys.Linear(3), toys.linear_variables(kernel.reshape(-1, 3))
+    attack = AttackConfig("l2", 1.0, 0.5, 20)
+    mean = run(self, config("det", attack=attack), source)[0]["mean"]
+    self.assertEqual(mean["success"], 1.0)
+    self.assertLess(mean["success_augmented"], 0.9)
+
+
+class RepelTest(absltest.TestCase):
+  def test_the_others_see_the_label_still(self):
+    source = linear()
+    others = tuple(
+      (toys.Linear(3), toys.Linear(3).init(
+        jax.random.key(seed), jnp.zeros((1, 8, 8, 3))))
+      for seed in (1, 2, 3)
+    )  # fmt: skip
+    data = toys.dataset(24)
+
+    def climbed(repel, **changes):
+      cfg = config("det", pixels="float32", **changes)
+      return run(self, cfg, source, data=data, repel=repel)[1]
+
+    def loss(found, labels):
+      total = 0.0
+      for model in others:
+        logits = evaluate.predict(*model, found.images, 24)
+        log_p = jax.nn.log_softmax(logits)
+        total -= np.asarray(log_p)[np.arange(24), labels].mean()
+      return total
+
+    plain, repelled = climbed(()), climbed(others, repel_weight=4.0)
+    self.assertLess(loss(repelled, data.labels), loss(plain, data.labels) - 0.1)
+    driven = climbed(others, repel_weight=4.0, repel_label="target")
+    target = (data.labels + 1) % 3
+    self.assertGreater(loss(driven, target), loss(plain, target) + 0.1)
+
+
+class ModelsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({"spare": "predicted"}, {}, "spared_by must name a model for spare"),
+    ({}, {"spared_by": 1}, "spared_by is for spare 'predicted' alone"),
+    ({"target": "teacher"}, {}, "teacher must name a model for target"),
+    ({}, {"teacher": 1}, "teacher is for target 'teacher' alone"),
+    ({"kind": "robust"}, {"repel": 1}, "repel is for the objectives 'target'"),
+  )
+  def test_missing_or_idle(self, changes, given, message):
+    cfg = config(**changes)
+    source = linear()
+    chosen = {k: (source,) if k == "repel" else source for k in given}
+    with self.assertRaisesRegex(ValueError, message):
+      run(self, cfg, source, **chosen)
+
+
 class IndependenceTest(parameterized.TestCase):
-  @parameterized.parameters("rand", "robust")
-  def test_of_the_batch_size(self, kind):
+  @parameterized.parameters(
+    ("rand", {}),
+    ("robust", {}),
+    ("rand", {"transform_copies": 2}),
+  )
+  def test_of_the_batch_size(self, kind, changes):
     source = cnn()
     wholes = [
-      run(self, config(kind, batch_size=size), source)[0]["sha256"]
-      for size in (8, 4, 100)
+      run(self, config(kind, batch_size=size, **changes), source)[0]["sha256"]
+      for size in (8, 100)
     ]
     self.assertLen(set(wholes), 1)
 
@@ -379,23 +523,14 @@ class RecordTest(parameterized.TestCase):
       "# D_robust", "24 examples", "uint8, 0 to 255", manifest["sha256"],
       f"{manifest['mean']['moved_from_original']:.4f}", "source_digest: `abc`",
       f"for {manifest['mean']['success']:.2%} of the",
+      f"{manifest['mean']['success_augmented']:.2%} under a crop",
+      f"perturbations for {manifest['separability']:.2%}",
+      "left as they are: 0",
     ):  # fmt: skip
       self.assertIn(text, card)
     with Image.open(folder / "grid.png") as image:
       # Ten images of 8 + 1 pixels, two rows, four times enlarged.
       self.assertEqual(image.size, (4 * 90, 4 * 18))
-
-  @parameterized.parameters(
-    ({"kind": "best"}, "kind must be one of .*got 'best'"),
-    ({"init": "zero"}, "init must be one of .*got 'zero'"),
-    ({"pixels": "int8"}, "pixels must be one of .*got 'int8'"),
-    ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ({"shard_size": -1}, "shard_size must be at least 1, got -1"),
-    ({"kind": "rand", "init": "noise"}, "init must be 'self' for 'rand'"),
-  )
-  def test_settings(self, changes, message):
-    with self.assertRaisesRegex(ValueError, message):
-      dataclasses.replace(config("robust"), **changes)
 
   def test_a_radius_in_units_of_255(self):
     attack = AttackConfig("linf", 8.0, 1.0, 1)

@@ -15,7 +15,8 @@ PACKAGE = pathlib.Path(robust_features.__file__).parent
 LEVELS = (
   ("runtime", "theory"),
   ("attacks", "models", "data"),
-  ("evaluate", "trained", "usefulness"),
+  ("evaluate", "trained", "usefulness", "objectives", "ridge",
+   "construct_config"),
   ("train_step", "pytorch"),
   ("train", "construct", "strong_attacks"),
   ("transfer",),

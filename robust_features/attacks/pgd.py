@@ -25,7 +25,7 @@ STARTS = ("x", "random")
 
 # x -> values [B], or (values [B], scores [B]): values are climbed, and the
 # iterate of the highest score is kept.
-ObjectiveFn = Callable[[jax.Array], jax.Array | tuple[jax.Array, jax.Array]]
+ObjectiveFn = Callable[..., jax.Array | tuple[jax.Array, jax.Array]]
 
 
 @functools.partial(
@@ -115,6 +115,7 @@ def maximize(
   cfg: AttackConfig,
   *,
   x_init: jax.Array | None = None,
+  draws: bool = False,
 ) -> AttackResult:
   """Climbs an objective inside the ball about every image and inside [0, 1].
 
@@ -126,20 +127,22 @@ def maximize(
     keys: `[B]` PRNG keys, used by random starts only.
     cfg: Norm, radius, steps.
     x_init: `[B, H, W, C]` first starting points where they are not `x`.
+    draws: Whether `objective_fn` takes, after the images, the number of the
+      call (int32, no two of a climb alike), to draw anew at each.
 
   Returns:
     The best point found for every example. Its value is at least that of the
     starting point if `cfg.keep_best`.
   """
 
-  def evaluate(z):
-    out = objective_fn(z)
+  def evaluate(z, call):
+    out = objective_fn(z, call) if draws else objective_fn(z)
     value, score = out if isinstance(out, tuple) else (out, out)
     return value.sum(), score
 
-  def step(_, carry):
+  def step(call, carry):
     z, best, zero_gradients = carry
-    grad, score = jax.grad(evaluate, has_aux=True)(z)
+    grad, score = jax.grad(evaluate, has_aux=True)(z, call)
     if cfg.keep_best:
       best = _better(best, (z, score))
     is_zero = (grad == 0).all(axis=(1, 2, 3))
@@ -153,7 +156,7 @@ def maximize(
       0, cfg.num_steps, step, (z, best, zero_gradients)
     )
     # Unless somebody reads the last value, XLA drops this forward pass.
-    last = (z, evaluate(z)[1])
+    last = (z, evaluate(z, cfg.num_steps)[1])
     return _better(best, last) if cfg.keep_best else last, zero_gradients
 
   def restart(index, carry):

@@ -66,9 +66,22 @@ class Writer:
     }
     files.write_json(self._record(number), record)
 
+  def head(self, num_examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first images `[N, H, W, C]` and labels `[N]` written."""
+    images, labels, number = [], [], 0
+    while sum(map(len, labels)) < num_examples:
+      record = files.read_json(self._record(number))
+      shard = _read_shard(self.directory, number, record)
+      images.append(shard["images"])
+      labels.append(shard["labels"])
+      number += 1
+    whole = np.concatenate(images), np.concatenate(labels)
+    return whole[0][:num_examples], whole[1][:num_examples]
+
   def finish(
-    self, num_shards: int, class_names: tuple[str, ...], pixels: str
-  ) -> dict[str, Any]:
+    self, num_shards: int, class_names: tuple[str, ...], pixels: str,
+    separability: float,
+  ) -> dict[str, Any]:  # fmt: skip
     """Writes and returns the manifest of the complete data set."""
     shards = [files.read_json(self._record(i)) for i in range(num_shards)]
     count = sum(shard["num_examples"] for shard in shards)
@@ -89,6 +102,8 @@ class Writer:
       "mean": {
         name: sum(s["sums"][name] for s in shards) / count for name in names
       },
+      "num_spared": round(sum(s["sums"]["spared"] for s in shards)),
+      "separability": separability,
       "seconds": sum(s["sums"]["seconds"] for s in shards),
     }
     files.write_json(self.directory / "manifest.json", manifest)
@@ -172,7 +187,11 @@ def write_card(
     f"{mean['objective_end']:.4f} at the end, "
     f"{mean['objective_stored']:.4f} as stored",
     f"- The source model predicts the label for {mean['success']:.2%} of the "
-    f"stored images ({mean['success_before_rounding']:.2%} before rounding)",
+    f"stored images ({mean['success_before_rounding']:.2%} before rounding, "
+    f"{mean['success_augmented']:.2%} under a crop and a flip)",
+    f"- Images left as they are: {manifest['num_spared']}",
+    "- A linear classifier tells the labels of held-out examples by their "
+    f"perturbations for {manifest['separability']:.2%}",
     f"- Examples that met a zero gradient: {mean['met_zero_gradient']:.2%}",
     f"- Wall time: {manifest['seconds']:.0f} s",
     f"- sha256: `{manifest['sha256']}`",

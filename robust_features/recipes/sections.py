@@ -128,29 +128,29 @@ def train(**changes: Any) -> Any:
   )
 
 
-def inversion(kind: str, **changes: Any) -> Any:
-  """Returns D_R's or D_NR's construction: table 5, 1,000 steps of 0.1."""
+def construction(kind: str, attack: Any, **changes: Any) -> Any:
+  """Returns how a data set is made; by default as D_det is.
+
+  Args:
+    kind: The set's name, D_<kind>.
+    attack: Norm, radius, step size and count.
+    **changes: Fields of `robust_features.construct.ConstructConfig`.
+  """
   return make(
     {
       "kind": kind,
-      "init": "image",
-      "attack": attack("l2", math.inf, 0.1, 1000, keep_best=False),
-      "fake_relu": True,
-      "pixels": "uint8",
-      "batch_size": 500,
-      "shard_size": 2500,
-    },
-    changes,
-  )
-
-
-def targeted(kind: str, **changes: Any) -> Any:
-  """Returns D_rand's or D_det's construction: table 6, 100 steps in 0.5."""
-  return make(
-    {
-      "kind": kind,
+      "objective": "target",
+      "target": "next",
+      "label": "target",
+      "repel_weight": 1.0,
+      "repel_label": "own",
       "init": "self",
-      "attack": attack("l2", 0.5, 0.1, 100),
+      "base": "image",
+      "fixed_noise": "none",
+      "spare": "none",
+      "transform_copies": 0,
+      "examples_per_image": 1,
+      "attack": own(attack),
       "fake_relu": False,
       "pixels": "uint8",
       "batch_size": 500,
@@ -158,6 +158,23 @@ def targeted(kind: str, **changes: Any) -> Any:
     },
     changes,
   )
+
+
+def inversion(kind: str, **changes: Any) -> Any:
+  """Returns D_R's or D_NR's construction: table 5, 1,000 steps of 0.1."""
+  section = construction(
+    kind, attack("l2", math.inf, 0.1, 1000, keep_best=False),
+    objective="representation", target="none", label="own", init="image",
+    fake_relu=True,
+  )  # fmt: skip
+  return make(section.to_dict(), changes)
+
+
+def targeted(kind: str, **changes: Any) -> Any:
+  """Returns D_rand's or D_det's construction: table 6, 100 steps in 0.5."""
+  target = "uniform" if kind == "rand" else "next"
+  section = construction(kind, attack("l2", 0.5, 0.1, 100), target=target)
+  return make(section.to_dict(), changes)
 
 
 def evaluation(**changes: Any) -> Any:

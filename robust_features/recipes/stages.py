@@ -40,17 +40,29 @@ def imported_stage(checkpoint: str = "", data: str = "D",
   )
 
 
-def construct_stage(source: str, recipe: Any, data: str = "D",
-                    split: str = "train") -> Any:  # fmt: skip
-  """Returns a stage that makes a data set with a trained stage's model."""
-  return ConfigDict(
+def construct_stage(source: str, recipe: Any, **changes: Any) -> Any:
+  """Returns a stage that makes a data set with a trained stage's model.
+
+  Args:
+    source: The train stage.
+    recipe: Of `construction`, `inversion` or `targeted`.
+    **changes: `data`, `split`, `which` ("last" or "best"); stages whose models
+      are to stay unfooled, `repel`, whose predictions spare images,
+      `spared_by`, or are aimed at, `teacher`.
+  """
+  return make(
     {
       "kind": "construct",
       "source": source,
-      "data": data,
-      "split": split,
+      "which": "last",
+      "repel": (),
+      "spared_by": "",
+      "teacher": "",
+      "data": "D",
+      "split": "train",
       "construct": own(recipe),
-    }
+    },
+    changes,
   )
 
 

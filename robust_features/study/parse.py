@@ -67,6 +67,8 @@ def _node(config: Any, name: str, kinds: dict[str, Kind]) -> Node:
   parents, found = [], []
   for field, mark in settings.marks(kind.stage, settings.Names).items():
     value = getattr(stage, field)
+    if mark.optional and not value:
+      continue
     allowed = [choice for what in mark.what for choice in choices[what]]
     settings.require_one_of(f"{where}.{field}", value, allowed)
     for item in value if isinstance(value, tuple) else (value,):

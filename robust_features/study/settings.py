@@ -15,9 +15,11 @@ class Names:
   Attributes:
     what: Of "source" (`config.data`), "architecture" (`config.models`), "model"
       and "set" (stages whose kind makes one).
+    optional: Whether "" is allowed, which names nothing.
   """
 
   what: tuple[str, ...]
+  optional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,8 @@ Architecture = Annotated[str, Names(("architecture",))]
 SourceName = Annotated[str, Names(("source",))]
 DataName = Annotated[str, Names(("source", "set"))]
 ModelName = Annotated[str, Names(("model",))]
+OptionalModelName = Annotated[str, Names(("model",), optional=True)]
+OptionalDataName = Annotated[str, Names(("source", "set"), optional=True)]
 Split = Annotated[str, OneOf(("train", "validation", "test"))]
 Which = Annotated[str, OneOf(("last", "best"))]
 Label = Annotated[str, Shown()]

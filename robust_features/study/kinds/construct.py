@@ -10,7 +10,7 @@ from typing import Any
 from robust_features import construct as construction
 from robust_features.data import constructed
 from robust_features.study import provenance, settings
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Plan, Study
 from robust_features.study.report import figures, tables
 
 
@@ -20,15 +20,37 @@ class Stage:
 
   Attributes:
     source: The stage whose model it is made with.
+    which: Its "last" weights, or the "best" on the held-out split.
+    repel: Stages whose models are to stay unfooled.
+    spared_by: The stage whose predictions spare images; empty for none.
+    teacher: The stage whose predictions are aimed at; empty for none.
     data: A source, or a stage that makes a data set.
     split: Of a source: "train", "validation" or "test".
-    construct: The kind of set and its optimisation.
+    construct: What is made, and its optimisation.
   """
 
   source: settings.ModelName
+  which: settings.Which
+  repel: tuple[settings.ModelName, ...]
+  spared_by: settings.OptionalModelName
+  teacher: settings.OptionalModelName
   data: settings.DataName
   split: settings.Split
   construct: construction.ConstructConfig
+
+
+def _check(plan: Plan, name: str, stage: Stage) -> None:
+  """Raises where the construction and the models do not fit together."""
+  del plan
+  try:
+    construction.check_models(
+      stage.construct,
+      bool(stage.repel),
+      bool(stage.spared_by),
+      bool(stage.teacher),
+    )
+  except ValueError as error:
+    raise ValueError(f"stages.{name}.{error}") from None
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
@@ -40,20 +62,20 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   }
   manifest = construction.construct(
     stage.construct,
-    *study.model(stage.source),
+    *study.model(stage.source, stage.which),
     study.dataset(stage.data, stage.split),
     study.dataset(stage.data, "train"),
     directory / "data",
     study.key(name),
     origin,
     name,
+    repel=tuple(study.model(other) for other in stage.repel),
+    spared_by=study.model(stage.spared_by) if stage.spared_by else None,
+    teacher=study.model(stage.teacher) if stage.teacher else None,
   )
-  return {
-    "sha256": manifest["sha256"],
-    "mean": manifest["mean"],
-    "num_examples": manifest["num_examples"],
-    "seconds": manifest["seconds"],
-  }
+  kept = ("sha256", "mean", "num_examples", "num_spared", "separability",
+          "seconds")  # fmt: skip
+  return {field: manifest[field] for field in kept}
 
 
 def _load(study: Study, name: str, stage: Stage):
@@ -62,17 +84,21 @@ def _load(study: Study, name: str, stage: Stage):
 
 
 def _report(found: dict[str, Any]):
-  rows = [["data set", "images", "moved (l2)", "source predicts label",
-           "before rounding", "seconds"]]  # fmt: skip
+  rows = [["data set", "images", "left as they are", "moved (l2)",
+           "source predicts label", "before rounding", "crop and flip",
+           "linear on the change", "seconds"]]  # fmt: skip
   for name, result in found.items():
     mean = result["mean"]
     rows.append(
       [
         name,
         str(result["num_examples"]),
+        str(result["num_spared"]),
         f"{mean['moved_from_original']:.3f}",
         tables.percent(mean["success"]),
         tables.percent(mean["success_before_rounding"]),
+        tables.percent(mean["success_augmented"]),
+        tables.percent(result["separability"]),
         f"{result['seconds']:.0f}",
       ]
     )
@@ -85,16 +111,19 @@ def _draw(found: dict[str, Any], workdir: pathlib.Path):
 
 
 def _shrink(stage: Any) -> None:
-  stage.construct.attack.num_steps = 2
+  attack = stage.construct.attack
+  attack.num_steps = min(2, attack.num_steps)
   stage.construct.batch_size = 16
   stage.construct.shard_size = 32
 
 
 def _passes(stage: Stage, num_images) -> float:
-  # Besides the climb: the wanted representation, the objective thrice, two
+  # Besides the climb: the wanted representation, the objective thrice, the
   # predictions.
-  each = 2.0 * stage.construct.attack.num_steps + 6.0
-  return num_images(stage.data, stage.split) * each
+  cfg = stage.construct
+  copies = max(1, cfg.transform_copies) * (1 + len(stage.repel))
+  each = 2.0 * cfg.attack.num_steps * copies + 6.0
+  return num_images(stage.data, stage.split) * cfg.examples_per_image * each
 
 
 def _how_far(directory: pathlib.Path) -> str:
@@ -107,6 +136,7 @@ KIND = Kind(
   run=_run,
   section="data_sets",
   load=_load,
+  check=_check,
   radii=lambda stage: [("construct.attack", stage.construct.attack)],
   report=_report,
   draw=_draw,
