@@ -56,10 +56,12 @@ def lower(piece: str, model: Any, variables: Any, batch: int, num_images: int):
   if piece == "inversion":
     attack = attacks.AttackConfig("l2", float("inf"), 0.1, 1000,
                                   keep_best=False)  # fmt: skip
+    cfg = construct.preset("robust", attack, fake_relu=True)
+    said = {"spare": labels, "teacher": labels}
     return construct._construct_batch.lower(
-      model, variables, images, labels, images,
-      jax.ShapeDtypeStruct((batch,), jnp.int32), key, attack, kind="robust",
-      init="image", fake_relu=True, pixels="uint8", num_classes=10,
+      model, variables, images, labels, images, said, (),
+      jax.ShapeDtypeStruct((batch,), jnp.int32), key, attack, others=(),
+      cfg=cfg, num_classes=10,
     )  # fmt: skip
   attack = attacks.AttackConfig("l2", 0.5, 0.1, 7)
   cfg = pieces.recipe(batch, attack if piece == "adversarial" else None)

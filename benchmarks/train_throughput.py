@@ -120,9 +120,10 @@ def our_inversion(problem: Problem) -> Piece:
   attack = attacks.AttackConfig(
     "l2", float("inf"), 0.1, _INVERSION_STEPS.value, keep_best=False
   )
-  kept = {"kind": "robust", "init": "image", "fake_relu": True,
-          "pixels": "uint8", "num_classes": 10}  # fmt: skip
-  args = (problem.variables, images, labels, images,
+  cfg = construct.preset("robust", attack, fake_relu=True)
+  kept = {"others": (), "cfg": cfg, "num_classes": 10}
+  said = {"spare": labels, "teacher": labels}
+  args = (problem.variables, images, labels, images, said, (),
           jnp.arange(_BATCH.value), jax.random.key(0), attack)  # fmt: skip
   compiled, seconds = common.compile_seconds(
     construct._construct_batch, problem.model, *args, **kept

@@ -301,6 +301,20 @@ class RestartsTest(parameterized.TestCase):
         self.assertGreater(int((found.value > last).sum()), 8)
       last = found.value
 
+  def test_an_objective_that_draws_is_told_the_call(self):
+    """Every step climbs its own direction; the end is scored by one more."""
+    x = jnp.full((2, *SHAPE), 0.5, jnp.float32)
+
+    def objective(z, call):
+      return z[:, call, 0, 0]
+
+    cfg = AttackConfig("l2", 1.0, 0.1, 2, keep_best=False)
+    found = attacks.maximize(objective, x, toys.keys(2), cfg, draws=True)
+    want = np.full((2, *SHAPE), 0.5)
+    want[:, :2, 0, 0] += 0.1
+    np.testing.assert_allclose(found.x_adv, want, atol=1e-6)
+    np.testing.assert_allclose(found.value, want[:, 2, 0, 0])
+
   @parameterized.parameters("l2", "linf")
   def test_a_random_start_is_added_to_the_image(self, norm):
     x = np.broadcast_to(images(1), (8, *SHAPE))
