@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 import time
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import tqdm
 
 from robust_features.runtime import files
+
+_LINE_SECONDS = 60.0  # Between two lines of progress in a file.
 
 
 class Logger:
@@ -72,9 +75,35 @@ def say(text: str) -> None:
     tqdm.tqdm.write(text)
 
 
+class _Lines(tqdm.tqdm):
+  """A bar for who reads a file: a line a minute, none before the first."""
+
+  def __init__(self, **kwargs):
+    self._told = time.monotonic()
+    super().__init__(
+      bar_format="{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} gone, "
+      "{remaining} left{postfix}",
+      **kwargs,
+    )
+
+  def display(self, msg=None, pos=None):
+    """Called by tqdm whenever it would draw."""
+    del pos
+    if msg is None and time.monotonic() - self._told >= _LINE_SECONDS:
+      self._told = time.monotonic()
+      self.fp.write(f"{self}\n")
+
+  def clear(self, *unused, **unused_too):
+    """A line stays."""
+
+
 def progress(total: int, name: str, initial: int = 0, unit: str = "it"):
-  """Returns a tqdm bar with rate and time left, silent on other processes."""
-  return tqdm.tqdm(
+  """Returns a tqdm bar with rate and time left, silent on other processes.
+
+  Where standard error is no terminal a line a minute says the same.
+  """
+  bar = tqdm.tqdm if sys.stderr.isatty() else _Lines
+  return bar(
     total=total,
     desc=name,
     initial=initial,

@@ -1,5 +1,6 @@
 """Scalars survive interruptions; image grids; the clock."""
 
+import io
 import json
 from unittest import mock
 
@@ -94,6 +95,31 @@ class ClockTest(absltest.TestCase):
     with logs.progress(10, "name", initial=4) as bar:
       bar.update(2)
       self.assertEqual((bar.n, bar.total), (6, 10))
+
+  def lines(self, seconds, isatty=False):
+    """Returns what a bar of ten steps, so many seconds each, writes."""
+    clock = iter(range(0, 10_000 * seconds, seconds))
+    stream = io.StringIO()
+    stream.isatty = lambda: isatty
+    with (
+      mock.patch("sys.stderr", stream),
+      mock.patch.object(logs.time, "monotonic", lambda: next(clock)),
+      logs.progress(10, "name", unit="steps") as bar,
+    ):
+      for _ in range(10):
+        bar.update(1)
+        bar.set_postfix_str("loss 1.0")
+    return stream.getvalue()
+
+  def test_a_file_gets_a_line_a_minute(self):
+    self.assertEqual(self.lines(0), "")
+    found = self.lines(25)
+    self.assertNotIn("\r", found)
+    self.assertBetween(len(found.splitlines()), 2, 5)
+    self.assertRegex(found, r"^name: \d+ of 10 steps, .* left, loss 1.0\n")
+
+  def test_a_terminal_gets_a_bar(self):
+    self.assertIn("\r", self.lines(1, isatty=True))
 
   def test_describe(self):
     found = logs.describe({"train/loss": 1.23456, "train/accuracy": 0.5})

@@ -1,0 +1,90 @@
+"""The folder that a run writes into: one that can be written, by one run.
+
+The lock is the kernel's (`flock`), held by an open file: it goes with the
+process, however that ends, and needs no cleaning up.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import re
+import socket
+import sys
+
+from robust_features.runtime import processes
+
+_NAME = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def resolve(text: str) -> pathlib.Path:
+  """Returns the folder that a user means; `~` is the home.
+
+  Raises:
+    ValueError: If it is no folder of a file system, or there is a file.
+  """
+  if re.match(r"\w+://", text):
+    raise ValueError(
+      f"--workdir must be a folder, got {text!r}; mount the bucket and give "
+      "its folder, or copy a folder of this machine when the run is over"
+    )
+  path = pathlib.Path(text).expanduser()
+  for there in (path, *path.parents):
+    if there.exists():
+      if there.is_dir():
+        break
+      raise ValueError(f"--workdir={text}: {there} is a file; give a folder")
+  return path
+
+
+@contextlib.contextmanager
+def hold(workdir: pathlib.Path):
+  """Makes the folder, and keeps every other run out of it while it lasts.
+
+  Raises:
+    ValueError: If another run holds it, naming its host and process, or if it
+      cannot be written.
+  """
+  if not processes.is_first():
+    yield
+    return
+  handle = _open(workdir)
+  try:
+    _lock(handle, workdir)
+    os.ftruncate(handle, 0)
+    who = f"process {os.getpid()} on {socket.gethostname()}"
+    os.pwrite(handle, who.encode(), 0)
+    yield
+  finally:
+    os.close(handle)
+
+
+def _open(workdir: pathlib.Path) -> int:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    return os.open(workdir / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+  except OSError as error:
+    raise ValueError(
+      f"nothing can be written to {workdir} ({error.strerror}); choose another "
+      "--workdir, or change who may write there"
+    ) from None
+
+
+def _lock(handle: int, workdir: pathlib.Path) -> None:
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    who = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+    raise ValueError(
+      f"{workdir} is in use by {who}; wait until that run is over, or choose "
+      "another --workdir"
+    ) from None
+  except OSError as error:
+    if error.errno not in _NO_LOCKS:
+      raise
+    sys.stderr.write(
+      f"the file system of {workdir} has no locks ({error.strerror}): see to "
+      "it that no other run uses this folder\n"
+    )

@@ -1,0 +1,103 @@
+"""One run at a time writes into a folder, and a dead one holds nothing."""
+
+import errno
+import fcntl
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+from unittest import mock
+
+import toys
+from absl.testing import absltest, parameterized
+
+from robust_features.runtime import workdir
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class ResolveTest(parameterized.TestCase):
+  def test_home(self):
+    self.assertEqual(workdir.resolve("~/x"), pathlib.Path.home() / "x")
+    self.assertEqual(workdir.resolve("runs/x"), pathlib.Path("runs/x"))
+
+  @parameterized.parameters("gs://bucket/run", "s3://bucket/run")
+  def test_a_bucket_is_no_folder(self, text):
+    with self.assertRaisesRegex(ValueError, f"got '{text}'; mount the bucket"):
+      workdir.resolve(text)
+
+  def test_a_file(self):
+    path = toys.folder(self) / "file"
+    path.write_text("")
+    for text in (path, path / "below" / "it"):
+      with self.assertRaisesRegex(ValueError, f"--workdir=.*{path} is a file;"):
+        workdir.resolve(str(text))
+
+
+class HoldTest(absltest.TestCase):
+  def test_another_run_is_named_and_nothing_is_changed(self):
+    folder = toys.folder(self) / "a" / "b"
+    code = (
+      "import pathlib, sys, time\n"
+      "from robust_features.runtime import workdir\n"
+      "with workdir.hold(pathlib.Path(sys.argv[1])):\n"
+      "  print('held', flush=True)\n"
+      "  time.sleep(60)\n"
+    )
+    other = subprocess.Popen(
+      [sys.executable, "-c", code, folder], cwd=ROOT,
+      stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    self.enterContext(other)
+    self.addCleanup(other.kill)
+    self.assertEqual(other.stdout.readline(), "held\n")
+    where = f"process {other.pid} on {socket.gethostname()}"
+    for _ in range(2):  # A refusal does not overwrite who holds it.
+      with (
+        self.assertRaisesRegex(ValueError, f"in use by {where}; wait until"),
+        workdir.hold(folder),
+      ):
+        self.fail("held twice")
+    other.kill()
+    other.wait()
+    with workdir.hold(folder):
+      self.assertIn(f"process {os.getpid()} on", (folder / ".lock").read_text())
+
+  def test_it_is_free_after_an_error(self):
+    folder = toys.folder(self)
+    with self.assertRaises(KeyError), workdir.hold(folder):
+      raise KeyError
+    with workdir.hold(folder):
+      pass
+
+  def test_only_the_first_process_of_a_run_holds_it(self):
+    folder = toys.folder(self) / "run"
+    with (
+      mock.patch("robust_features.runtime.processes.is_first",
+                 return_value=False),
+      workdir.hold(folder),
+    ):  # fmt: skip
+      self.assertFalse(folder.exists())
+
+  def test_a_folder_that_cannot_be_written(self):
+    with (
+      self.assertRaisesRegex(ValueError, "nothing can be written to /proc/x"),
+      workdir.hold(pathlib.Path("/proc/x")),
+    ):
+      self.fail("held")
+
+  def test_a_file_system_without_locks_is_said_to_be_one(self):
+    folder = toys.folder(self)
+    error = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    with (
+      mock.patch.object(fcntl, "flock", side_effect=error),
+      mock.patch.object(sys.stderr, "write") as write,
+      workdir.hold(folder),
+    ):
+      write.assert_called_once()
+      self.assertIn("has no locks", write.call_args[0][0])
+
+
+if __name__ == "__main__":
+  absltest.main()
