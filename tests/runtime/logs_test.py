@@ -1,6 +1,7 @@
 """Scalars survive interruptions; image grids; the clock."""
 
 import io
+import itertools
 import json
 from unittest import mock
 
@@ -98,12 +99,12 @@ class ClockTest(absltest.TestCase):
 
   def lines(self, seconds, isatty=False):
     """Returns what a bar of ten steps, so many seconds each, writes."""
-    clock = iter(range(0, 10_000 * seconds, seconds))
+    clock = itertools.count(step=seconds)
     stream = io.StringIO()
     stream.isatty = lambda: isatty
     with (
       mock.patch("sys.stderr", stream),
-      mock.patch.object(logs.time, "monotonic", lambda: next(clock)),
+      mock.patch.object(logs.time, "monotonic", side_effect=clock),
       logs.progress(10, "name", unit="steps") as bar,
     ):
       for _ in range(10):
