@@ -27,7 +27,8 @@ from absl import app, flags, logging
 
 from benchmarks import common, pieces
 from robust_features import attacks, construct, train
-from robust_features.study import parse
+from robust_features.recipes import config_file
+from robust_features.study import outlook, parse
 
 _MODELS = flags.DEFINE_list("models", ["resnet18", "resnet50"], "Of `MODELS`.")
 _CONFIGS = flags.DEFINE_list("configs", [], "Studies to add up.")
@@ -156,15 +157,14 @@ def passes_of(config: Any, name: str) -> Stage | None:
   """Returns what a stage has to do, at most; None for what is not counted."""
   plan = parse.parse(config)
   node = plan.nodes[name]
-  # Who is applied: the stage's own network, or that of the stage it names.
-  stage = node.stage
-  if not hasattr(stage, "architecture") and node.parents:
-    stage = plan.nodes[node.parents[0]].stage
-  if node.kind.passes is None or not hasattr(stage, "architecture"):
+  try:
+    network = outlook.network(plan, name)
+  except ValueError:
     return None  # An imported model's architecture is known once it is opened.
-  architecture = plan.models[stage.architecture].name
-  passes = node.kind.passes(node.stage, functools.partial(split_size, config))
-  return Stage(config.stages[name].kind, architecture, passes)
+  work = node.kind.work(node.stage, functools.partial(split_size, config))
+  if network is None or not work.passes:
+    return None
+  return Stage(config.stages[name].kind, network.name, work.passes)
 
 
 def study_rows(path: str, flops: dict[str, float]) -> list[list[str]]:
@@ -174,9 +174,7 @@ def study_rows(path: str, flops: dict[str, float]) -> list[list[str]]:
     path: Of the config, with or without `:variant`.
     flops: Of a forward pass of one image, by architecture; filled as needed.
   """
-  from launch import piece  # Reads a config, for which it needs ml_collections.
-
-  config = piece.load_config(path)
+  config = config_file.load(path)
   work: dict[str, float] = {}
   counts: dict[str, int] = {}
   for name in config.stages:

@@ -94,4 +94,7 @@ def get_config(variant: str = ""):
     for stage in config.stages.values():
       if stage.get("architecture") == name:
         stage.train.learning_rate = 0.02
-  return recipes.variant(config, "" if variant == "small" else variant)
+  if variant == "small":
+    config.name = "cifar_transfer-small"
+    return config
+  return recipes.variant(config, variant)

@@ -19,7 +19,6 @@ Written into the folder `--out`, a few small files fit to be sent home:
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -34,24 +33,6 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Of a main that was asked to stop: it has saved, or had nothing to save yet.
 _STOPPED = (143, -signal.SIGTERM)
 _PROGRESS = "progress.json"
-
-
-def load_config(config: str) -> Any:
-  """Returns the config of `FILE` or `FILE:variant`.
-
-  Raises:
-    ValueError: If there is no such file, or it is none of a study.
-  """
-  name, _, variant = config.partition(":")
-  path = pathlib.Path(name)
-  if not path.is_file():
-    raise ValueError(f"--config: there is no file {name!r}")
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  if spec is None or spec.loader is None:
-    raise ValueError(f"--config must be a Python file, got {name!r}")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variant)
 
 
 def command(config: str, workdir: pathlib.Path, rest: list[str]) -> list[str]:
@@ -182,8 +163,10 @@ def main(argv: list[str] | None = None) -> None:
   """Runs a piece; fails only if main does."""
   start, args = time.monotonic(), parse(argv)
   sys.path.insert(0, str(_ROOT))  # A config imports the package.
+  from robust_features.recipes import config_file
+
   try:
-    config = load_config(args.config)
+    config = config_file.load(args.config)
   except ValueError as error:
     sys.exit(f"error: {error}")
   workdir = pathlib.Path(args.workdir or f"runs/{config.name}")

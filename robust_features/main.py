@@ -1,24 +1,28 @@
 """Runs a study: `python -m robust_features.main --config=FILE`.
 
-A finished part is skipped and an interrupted one goes on where it stopped; the
-same command serves for both.
+A finished stage is skipped and an interrupted one goes on where it stopped; the
+same command serves for both. Instead of running it, `--dry_run` tells what it
+would do and cost, `--status` how far it is, `--help_config` what every field of
+the config means; `--list_configs` names the configs that come with the package.
 """
 
 import errno
+import functools
 import os
-import pathlib
-import re
 import sys
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from robust_features.runtime import files, preemption, processes
+from robust_features.recipes import config_file
+from robust_features.runtime import files, preemption, processes, workdir
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File of configs/, such as configs/quickstart.py."
-)
+_CONFIG = flags.DEFINE_string(
+  "config", None,
+  "FILE, FILE:variant or the name of a shipped config, such as quickstart; "
+  "--config.FIELD=VALUE changes a field.",
+)  # fmt: skip
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Where everything is written; default runs/<config's name>."
 )
@@ -34,54 +38,46 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Which of them this is, from 0; with --coordinator."
 )
+_ONLY = flags.DEFINE_string(
+  "only", None, "Name of a stage: runs it and what it needs, nothing else."
+)
 _CACHE = flags.DEFINE_string(
   "compilation_cache",
-  os.path.expanduser("~/.cache/robust_features/jax"),
+  "~/.cache/robust_features/jax",
   "Folder of compiled programs, trusted when read; empty for none.",
 )
-
-
-def _fractions(argv: list[str]) -> list[str]:
-  """Lets a radius be written as the field writes it: eps=8/255."""
-  ratio = re.compile(r"(--config\.[^=]+)=(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
-
-  def number(arg: str) -> str:
-    found = ratio.fullmatch(arg)
-    if not found or not float(found[3]):
-      return arg
-    return f"{found[1]}={float(found[2]) / float(found[3])!r}"
-
-  return [number(arg) for arg in argv]
+_LIST_CONFIGS = flags.DEFINE_bool(
+  "list_configs", False, "Names the shipped configs and ends."
+)
+_HELP_CONFIG = flags.DEFINE_bool(
+  "help_config", False, "Tells what every field of the config means and ends."
+)
+_STATUS = flags.DEFINE_bool(
+  "status", False, "Tells which stages are done and ends."
+)
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Tells what each stage would cost on this machine and ends."
+)
 
 
 def _parse(argv: list[str]) -> list[str]:
   try:
-    rest = flags.FLAGS(_fractions(argv))
-    if _CONFIG.value is None:
-      raise ValueError("--config is missing, such as configs/quickstart.py")
-    # A file that could not be loaded says so only when a field is read.
-    _ = _CONFIG.value.stages
-  except (AttributeError, KeyError) as error:
-    _fail(ValueError(f"the config has no field {error.args[0]}"))
-  except (flags.Error, TypeError, ValueError, OSError) as error:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
     _fail(error)
-  return rest
 
 
-def _fail(error: BaseException) -> None:
+def _fail(error: Exception) -> NoReturn:
   """Prints one line and exits with status 1."""
-  text = str(error).strip()
-  if "Traceback" in text:  # ml_collections quotes it; its end says it all.
-    text = text.splitlines()[-1]
   processes.fail_alone()
-  sys.exit(f"error: {' '.join(text.split())}")
+  sys.exit(f"error: {' '.join(str(error).split())}")
 
 
-def _explained(error: Exception, workdir: pathlib.Path) -> Exception:
+def _explained(error: Exception) -> Exception:
   """Returns an error with its remedy where the libraries do not tell it."""
   if os.strerror(errno.ENOSPC) in str(error):
     return OSError(
-      f"no space left on the disk of {workdir}; free some and run the same "
+      "no space left on the disk of --workdir; free some and run the same "
       "command again: it goes on from what is saved"
     )
   return error
@@ -89,6 +85,7 @@ def _explained(error: Exception, workdir: pathlib.Path) -> Exception:
 
 def _use_cache(directory: str) -> None:
   if directory:
+    directory = os.path.expanduser(directory)
     jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -101,22 +98,59 @@ def _join() -> None:
     processes.join(*given)
 
 
-def main(argv: list[str]) -> None:
-  """Runs the study of `--config`."""
-  if len(argv) > 1:
+def _require_device() -> None:
+  """Raises ValueError where JAX finds no device of the kind asked for."""
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    raise ValueError(
+      f"JAX finds no device for JAX_PLATFORMS={asked!r} "
+      f"({str(error).partition(chr(10))[0] or 'none is there'}); unset it, or "
+      "install the jax that knows it"
+    ) from None
+
+
+def _act(overrides: dict[str, str]) -> None:
+  """Does what the flags say."""
+  if _LIST_CONFIGS.value:
+    for name, about in config_file.listing():
+      print(f"{name:16} {about}")
+    return
+  if _CONFIG.value is None:
+    raise ValueError(
+      "--config is missing, such as --config=quickstart; --list_configs names "
+      "what there is"
+    )
+  config = config_file.load(_CONFIG.value, overrides)
+  _join()
+  preemption.install()
+  _require_device()
+  # Late: who only mistyped need not wait for it.
+  from robust_features.study import fields, graph, outlook, parse, run
+
+  plan = parse.parse(config)
+  folder = workdir.resolve(_WORKDIR.value or f"runs/{config.name}")
+  study = graph.Study(plan, folder)
+  if _HELP_CONFIG.value:
+    print(fields.describe(plan))
+  elif _STATUS.value:
+    print(outlook.status(study))
+  elif _DRY_RUN.value:
+    print(outlook.dry_run(study))
+  else:
+    files.require_shared(folder)
+    run.complete(study, _ONLY.value)
+
+
+def main(overrides: dict[str, str], argv: list[str]) -> None:
+  """Does what the flags say; ends in one line where it cannot."""
+  if argv[1:]:
     _fail(ValueError(f"unknown argument {argv[1]!r}"))
   logging.set_verbosity(logging.ERROR)  # Orbax warns of what is so on purpose.
-  config = _CONFIG.value
-  name = config.name
-  workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
   _use_cache(_CACHE.value)
   try:
-    _join()
-    preemption.install()
-    files.require_shared(workdir)
-    from robust_features.study import run
-
-    run.run(config, workdir)
+    _act(overrides)
   except preemption.Stopped as stopped:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")
     sys.exit(processes.STOPPED)
@@ -125,8 +159,17 @@ def main(argv: list[str]) -> None:
     processes.fail_alone()
     raise
   except (ValueError, OSError) as error:
-    _fail(_explained(error, workdir))
+    _fail(_explained(error))
+
+
+def run() -> None:
+  """The console script `robust-features`."""
+  try:
+    overrides, argv = config_file.split_overrides(sys.argv)
+  except ValueError as error:
+    _fail(error)
+  app.run(functools.partial(main, overrides), argv, flags_parser=_parse)
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=_parse)
+  run()

@@ -203,6 +203,12 @@ def _check_fit(cfg: TrainConfig, train_set: ds.Dataset) -> None:
       f"batch_size is {cfg.batch_size}, more than the "
       f"{train_set.num_examples} training images"
     )
+  size = min(train_set.image_shape[:2])
+  if cfg.augment.pad >= size:
+    raise ValueError(
+      f"augment.pad must be less than the images' {size} pixels, got "
+      f"{cfg.augment.pad}"
+    )
   attacks.check_radius(
     "adversary.eps",
     cfg.adversary.eps,

@@ -80,6 +80,13 @@ class TrainConfig:
       value = getattr(self, name)
       if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+    if self.momentum >= 1:
+      raise ValueError(f"momentum must be below 1, got {self.momentum}")
+    if self.adversary.eps > 0 and not self.adversary.num_steps:
+      raise ValueError(
+        "adversary.num_steps must be at least 1 where adversary.eps is not 0, "
+        "got 0"
+      )
 
 
 class Sums(NamedTuple):

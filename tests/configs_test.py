@@ -45,7 +45,7 @@ class ConfigsTest(parameterized.TestCase):
   @parameterized.product(name=NAMES, variant=("", "smoke"))
   def test_plain_values_under_the_files_name(self, name, variant):
     config = module(name).get_config(variant)
-    self.assertEqual(config.name, name)
+    self.assertEqual(config.name, f"{name}-{variant}" if variant else name)
     for path, section in sections(config):
       for field, value in section.items():
         if isinstance(value, ml_collections.ConfigDict):

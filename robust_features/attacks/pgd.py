@@ -80,6 +80,10 @@ class AttackConfig:
     if unbounded and (self.start == "random" or self.num_restarts > 1):
       raise ValueError("a random start needs a finite eps, got inf")
 
+  def gradients(self) -> int:
+    """Returns how many gradients an image costs."""
+    return self.num_steps * self.num_restarts
+
   def forward_passes(self) -> float:
     """Returns the cost of an image in forward passes, two a gradient.
 

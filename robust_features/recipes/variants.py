@@ -8,10 +8,13 @@ _DEEP = ("resnet18", "resnet34", "resnet50", "cnn4")
 def variant(config: Any, name: str) -> Any:
   """Returns the study as a config's variant: "" as it is, "smoke" tiny.
 
+  A variant's name tells what it is, in its workdir and in all that it writes.
+
   Raises:
     ValueError: For any other name.
   """
   if name == "smoke":
+    config.name = f"{config.name}-{name}"
     _shrink(config)
   elif name:
     raise ValueError(f"unknown variant {name!r}; there is 'smoke'")

@@ -47,18 +47,33 @@ def hold(workdir: pathlib.Path):
     ValueError: If another run holds it, naming its host and process, or if it
       cannot be written.
   """
-  if not processes.is_first():
+  handle, failed = None, None
+  if processes.is_first():
+    try:
+      handle = _take(workdir)
+    except ValueError as error:
+      failed = error
+  try:
+    if processes.agree(failed is not None):
+      raise failed or ValueError(f"process 0 cannot write to {workdir}")
     yield
-    return
+  finally:
+    if handle is not None:
+      os.close(handle)
+
+
+def _take(workdir: pathlib.Path) -> int:
+  """Returns the open file that holds the folder."""
   handle = _open(workdir)
   try:
     _lock(handle, workdir)
-    os.ftruncate(handle, 0)
-    who = f"process {os.getpid()} on {socket.gethostname()}"
-    os.pwrite(handle, who.encode(), 0)
-    yield
-  finally:
+  except ValueError:
     os.close(handle)
+    raise
+  os.ftruncate(handle, 0)
+  who = f"process {os.getpid()} on {socket.gethostname()}"
+  os.pwrite(handle, who.encode(), 0)
+  return handle
 
 
 def _open(workdir: pathlib.Path) -> int:

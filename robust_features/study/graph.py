@@ -13,7 +13,9 @@ other inputs, is never touched: the run stops and says what differs. What a
 stage does is a kind's, one file each of `study.kinds`.
 """
 
+import contextlib
 import dataclasses
+import json
 import pathlib
 import zlib
 from collections.abc import Callable
@@ -25,7 +27,7 @@ import jax
 from robust_features import attacks, models, train, trained
 from robust_features.data import dataset as ds
 from robust_features.data import sources
-from robust_features.runtime import files, logs, sharding
+from robust_features.runtime import files, sharding
 from robust_features.study import provenance, settings
 
 Result = dict[str, Any]
@@ -36,6 +38,21 @@ Section = tuple[str, list[str]]
 def _nothing(*unused) -> list[Any]:
   del unused
   return []
+
+
+class Work(NamedTuple):
+  """What a stage computes at most, in evaluations of a network on one image.
+
+  Attributes:
+    images: Images that it goes through.
+    gradients: In an image or in the parameters.
+    passes: Everything in forward passes: two a gradient in an image, three a
+      gradient in the parameters.
+  """
+
+  images: float = 0.0
+  gradients: float = 0.0
+  passes: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +83,10 @@ class Kind:
       fail once everything has been written.
     draw: `({stage: result}, workdir)` -> the figures' files.
     shrink: Makes a stage's `ConfigDict` a matter of seconds, for `:smoke`.
-    passes: `(stage, num_images)` -> forward passes of one image that it costs
-      at most; `num_images` tells the size of a (data, split).
+    work: `(stage, num_images)` -> what it costs at most; `num_images` tells the
+      size of a (data, split).
+    network: `(plan, stage)` -> the architecture that it makes; other kinds use
+      that of the first model they name.
     how_far: `(directory)` -> what an interrupted stage goes on from, in words;
       empty if there is nothing yet.
   """
@@ -90,7 +109,10 @@ class Kind:
     _nothing
   )
   shrink: Callable[[Any], Any] = _nothing
-  passes: Callable[[Any, Callable[[str, str], int]], float] | None = None
+  work: Callable[[Any, Callable[[str, str], int]], Work] = (
+    lambda stage, num_images: Work()
+  )
+  network: Callable[["Plan", Any], models.ModelConfig] | None = None
   how_far: Callable[[pathlib.Path], str] = lambda directory: (
     "begun" if any(directory.glob("parts/*")) else ""
   )
@@ -175,6 +197,7 @@ class Study:
     found = {}
     for source in node.sources:
       self.splits(source)
+      self._record_data(source)
       for split, part in self._digests[source].items():
         found[f"data.{source}.{split}"] = part["sha256"]
     for parent in node.parents:
@@ -191,6 +214,28 @@ class Study:
 
   # Running.
 
+  def state(self, name: str) -> str:
+    """Returns "done", what an interrupted stage goes on from, or ""."""
+    directory = self.workdir / name
+    if (directory / "result.json").exists():
+      return "done"
+    return self.plan.nodes[name].kind.how_far(directory)
+
+  def read(self, name: str) -> Result:
+    """Returns the result of a stage that is done.
+
+    Raises:
+      ValueError: If it is not what the stage wrote.
+    """
+    directory = self.workdir / name
+    result = _read(directory, "result.json")
+    if _read(directory, "provenance.json")["result_sha256"] != _sha256(result):
+      raise ValueError(
+        f"{directory / 'result.json'} is not what the stage wrote; "
+        f"{_remedy(directory)}"
+      )
+    return result
+
   def require(self, name: str) -> Result:
     """Returns a stage's result, running it and its ancestors if need be."""
     if name in self._done:
@@ -199,21 +244,19 @@ class Study:
     for parent in parents:
       self.require(parent)
     directory = self.workdir / name
-    path = directory / "result.json"
-    begun = path.exists() or bool(kind.how_far(directory))
+    state = self.state(name)
     config, inputs = self.resolved(name), self.inputs(name)
-    if begun:
+    if state:
       _check_same(directory, "config.json", config)
       _check_same(directory, "inputs.json", inputs)
-    if not path.exists():
-      logs.say(f"{name}: {self.plan.config.stages[name].kind}")
+    if state != "done":
       files.write_json(directory / "config.json", config)
       files.write_json(directory / "inputs.json", inputs)
       result = kind.run(self, name, stage, directory)
-      made = provenance.provenance()
+      made = provenance.provenance() | {"result_sha256": _sha256(result)}
       files.write_json(directory / "provenance.json", made)
-      files.write_json(path, result)
-    self._done[name] = files.read_json(path)
+      files.write_json(directory / "result.json", result)
+    self._done[name] = self.read(name)
     return self._done[name]
 
   # Data and models by name.
@@ -232,15 +275,20 @@ class Study:
       split: {"sha256": ds.digest(part), "num_examples": part.num_examples}
       for split, part in found._asdict().items()
     }
-    if path.exists() and files.read_json(path)["splits"] != here:
+    if path.exists() and read_mark(path, "splits") != here:
       raise ValueError(
         f"data.{name} holds other images than when {self.workdir} was begun; "
         "bring them back or choose another --workdir"
       )
+    self._digests[name] = here
+
+  def _record_data(self, name: str) -> None:
     section = settings.flatten(self.plan.config.data[name])
     section = {k: _as_json(v) for k, v in section.items()}
-    files.write_json(path, {"splits": here, "config": section})
-    self._digests[name] = here
+    files.write_json(
+      self.workdir / "data" / f"{name}.json",
+      {"splits": self._digests[name], "config": section},
+    )
 
   def dataset(self, name: str, split: str) -> ds.Dataset:
     """Returns a split of a source, or the set that a stage made."""
@@ -313,15 +361,55 @@ def assert_makes(kind: Kind, what: str) -> None:
     raise TypeError(f"a stage of {kind.stage.__module__} makes no {what}")
 
 
+@contextlib.contextmanager
+def remade(directory: pathlib.Path):
+  """Gives whatever is wrong with a stage's work the remedy that helps."""
+  try:
+    yield
+  except ValueError as error:
+    reason = str(error).partition("; ")[0]
+    raise type(error)(f"{reason}; {_remedy(directory)}") from None
+
+
+def _remedy(directory: pathlib.Path) -> str:
+  return (
+    f"delete the folder {directory} and run the same command, which makes the "
+    "stage again"
+  )
+
+
+def _read(directory: pathlib.Path, name: str) -> Result:
+  """Reads one of a stage's files, without which nobody knows what it holds."""
+  path = directory / name
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError):
+    found = None
+  if not isinstance(found, dict):
+    what = "damaged" if path.exists() else "missing"
+    raise ValueError(f"{path} is {what}; {_remedy(directory)}")
+  return found
+
+
+def read_mark(path: pathlib.Path, field: str) -> Any:
+  """Returns a field of a file that says what a workdir belongs to."""
+  try:
+    return json.loads(path.read_text())[field]
+  except (ValueError, KeyError, TypeError):
+    raise ValueError(
+      f"{path} is damaged; delete {path} and run the same command"
+    ) from None
+
+
+def _sha256(result: Result) -> str:
+  """Returns the checksum of a result as it comes back from its file."""
+  read = json.loads(json.dumps(result))
+  return files.sha256(json.dumps(read, sort_keys=True).encode())
+
+
 def _check_same(directory: pathlib.Path, name: str, here: Result) -> None:
   """Raises ValueError where the folder's work is of other fields than here."""
-  path = directory / name
-  if not path.exists():
-    raise ValueError(
-      f"{path} is missing, so nobody knows what the work in {directory} "
-      "belongs to; delete that folder to make it again"
-    )
-  there = files.read_json(path)
+  there = _read(directory, name)
   fields = [
     f"{field}: {there.get(field, 'absent')!r} there, "
     f"{here.get(field, 'absent')!r} now"

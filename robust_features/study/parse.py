@@ -1,5 +1,6 @@
 """Turns a config into a plan, with every error that can be had without data."""
 
+import re
 from typing import Any
 
 from robust_features import models, train
@@ -7,6 +8,10 @@ from robust_features.data import sources
 from robust_features.study import settings
 from robust_features.study.graph import Kind, Node, Plan
 from robust_features.study.kinds import KINDS
+
+_NAME = re.compile(r"\w[\w.-]*")
+# Folders of a workdir that are no stage's.
+_OTHERS = ("data", "figures")
 
 
 def parse(config: Any) -> Plan:
@@ -19,6 +24,7 @@ def parse(config: Any) -> Plan:
     ValueError: For anything missing, out of range, unknown or in a circle,
       naming the field as the config has it.
   """
+  _check_top(config)
   kinds = {name: _kind(name, stage) for name, stage in config.stages.items()}
   plan = Plan(
     config=config,
@@ -44,6 +50,38 @@ def parse(config: Any) -> Plan:
   for name, node in plan.nodes.items():
     node.kind.check(plan, name, node.stage)
   return plan
+
+
+def _check_top(config: Any) -> None:
+  """Checks the fields that belong to no section."""
+  fields = ("name", "seed", "data", "models", "stages", "table", "run")
+  for name in fields:
+    if name not in config:
+      raise ValueError(
+        f"the config has no field {name}; begin it with recipes.study(name)"
+      )
+  for name in config:
+    if name not in fields:
+      raise ValueError(
+        f"the config has a field {name}, which nothing reads; there are "
+        f"{', '.join(fields)}"
+      )
+  if not isinstance(config.name, str) or not _NAME.fullmatch(config.name):
+    raise ValueError(
+      f"name must be letters, digits and . - _ alone, got {config.name!r}"
+    )
+  seed = config.seed
+  # JAX keeps 32 bits of it: others would be the same run under another name.
+  if type(seed) is not int or not 0 <= seed < 2**32:
+    raise ValueError(f"seed must be an integer in [0, 2**32), got {seed!r}")
+  if not config.stages:
+    raise ValueError("stages is empty; there is nothing to run")
+  for name in config.stages:
+    if not _NAME.fullmatch(name) or name in _OTHERS:
+      raise ValueError(
+        f"stages.{name} cannot be a folder of its own; choose another name of "
+        "letters, digits and . - _"
+      )
 
 
 def _kind(name: str, stage: Any) -> Kind:

@@ -1,11 +1,13 @@
 """Runs a study: every stage that is missing, then its tables and figures."""
 
 import pathlib
+import time
 from typing import Any
 
 from robust_features.runtime import compilation, files, logs
-from robust_features.study import provenance, report
-from robust_features.study.graph import Section, Study
+from robust_features.runtime.workdir import hold
+from robust_features.study import outlook, provenance, report, settings
+from robust_features.study.graph import Section, Study, read_mark
 from robust_features.study.kinds import KINDS
 from robust_features.study.parse import parse
 
@@ -15,37 +17,73 @@ class FailedError(ValueError):
 
 
 def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
-  """Runs every stage that is missing; writes and returns the results.
+  """Runs the study of a config, as `complete` does.
 
   Args:
     config: As made by a file of `configs/`.
     workdir: Where everything goes; made if missing.
+  """
+  return complete(Study(parse(config), pathlib.Path(workdir)))
+
+
+def complete(study: Study, only: str | None = None) -> dict[str, Any]:
+  """Runs every stage that is missing; writes and returns the results.
+
+  Args:
+    study: What to run; nothing is written where it cannot be.
+    only: A stage: it and what it needs are run, and no results are written.
 
   Returns:
-    The content of `results.json`.
+    The content of `results.json`, or the stage's result.
 
   Raises:
     FailedError: If a statement that a stage checks does not hold.
     ValueError: For bad input; the message is one line with the remedy.
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
-  workdir = pathlib.Path(workdir)
+  if only:
+    settings.require_one_of("--only", only, tuple(study.plan.nodes))
   compilation.listen()
   begin = compilation.mark()
-  study = Study(parse(config), workdir)
-  _claim(config, workdir)
+  _check_claim(study)
   study.preflight()
-  for name in [*config.table, *config.stages]:
-    study.require(name)
-  nothing = {kind.section: {} for kind in KINDS.values()}
-  results = nothing | study.results() | provenance.provenance()
-  programs, results["compile_seconds"] = compilation.since(begin)
-  publish(results, workdir)
+  with hold(study.workdir):
+    _claim(study)
+    _run_stages(study, outlook.order(study.plan, only))
+    if only:
+      return study.require(only)
+    nothing = {kind.section: {} for kind in KINDS.values()}
+    results = nothing | study.results() | provenance.provenance()
+    programs, results["compile_seconds"] = compilation.since(begin)
+    publish(results, study.workdir)
   if programs:
     seconds = results["compile_seconds"]
     logs.say(f"compiled {programs} programs in {seconds:.1f} s")
   _require_no_failure(results)
   return results
+
+
+def _run_stages(study: Study, names: list[str]) -> None:
+  """Runs stages in order, telling where the run is and what is left of it."""
+  states = {name: study.state(name) for name in names}
+  missing = [name for name in names if states[name] != "done"]
+  left = outlook.TimeLeft(outlook.costs(study, missing))
+  for number, name in enumerate(names, 1):
+    state = states[name]
+    line = f"stage {number} of {len(names)}: {name}"
+    line += f" ({study.plan.config.stages[name].kind})"
+    if state:
+      line += ", done before" if state == "done" else f", goes on {state}"
+    logs.say(line)
+    start, mark = time.monotonic(), compilation.mark()
+    study.require(name)
+    if state == "done":
+      continue
+    seconds = time.monotonic() - start
+    # What was begun before tells nothing about the others, nor does compiling.
+    working = seconds - compilation.since(mark)[1]
+    left.finish(name, 0.0 if state else working)
+    logs.say(f"{name}: {outlook.duration(seconds)}{left.text()}")
 
 
 def _require_no_failure(results: dict[str, Any]) -> None:
@@ -64,20 +102,22 @@ def publish(results: dict[str, Any], workdir: pathlib.Path) -> None:
   report.write(results, made, measured, workdir, _draw(results, workdir))
 
 
-def _claim(config: Any, workdir: pathlib.Path) -> None:
-  """Marks the workdir as this study's.
-
-  Raises:
-    ValueError: If it is another study's.
-  """
-  path = workdir / "study.json"
-  if path.exists() and files.read_json(path)["name"] != config.name:
+def _check_claim(study: Study) -> None:
+  """Raises ValueError if the workdir is another study's."""
+  path, name = study.workdir / "study.json", study.plan.config.name
+  owner = read_mark(path, "name") if path.exists() else name
+  if owner != name:
     raise ValueError(
-      f"{workdir} belongs to the study {files.read_json(path)['name']!r}, "
-      f"not {config.name!r}; choose another --workdir"
+      f"{study.workdir} belongs to the study {owner!r}, not {name!r}; choose "
+      "another --workdir"
     )
-  files.write_json(path, {"name": config.name})
-  files.write_text(workdir / "config.txt", f"{config}\n")
+
+
+def _claim(study: Study) -> None:
+  """Marks the workdir as this study's."""
+  config = study.plan.config
+  files.write_json(study.workdir / "study.json", {"name": config.name})
+  files.write_text(study.workdir / "config.txt", f"{config}\n")
 
 
 def sections(results: dict[str, Any]) -> tuple[list[Section], list[Section]]:

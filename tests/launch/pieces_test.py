@@ -17,6 +17,7 @@ import toys
 from absl.testing import absltest, parameterized
 
 from robust_features import recipes
+from robust_features.recipes import config_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # Whoever runs the tests, from wherever.
@@ -186,7 +187,7 @@ class StudyTest(absltest.TestCase):
     self.assertRegex(stderr, "^error: main failed with status 1: error: .*toy")
 
   def test_a_config_that_is_not_there(self):
-    with self.assertRaisesRegex(SystemExit, "there is no file 'no.py'"):
+    with self.assertRaisesRegex(SystemExit, "'no.py' does not exist"):
       piece.main(["--config=no.py"])
 
 
@@ -271,13 +272,13 @@ class CostTest(parameterized.TestCase):
 
   @parameterized.parameters("cifar_fast", "cifar_robust", "cifar_nonrobust")
   def test_full_size_studies_can_be_counted(self, name):
-    config = piece.load_config(str(ROOT / "configs" / f"{name}.py"))
+    config = config_file.load(str(ROOT / "configs" / f"{name}.py"))
     known = [cost.passes_of(config, stage) for stage in config.stages]
     self.assertGreater(sum(s.images for s in known if s), 1e7)
 
   def test_the_fast_plan_fits_ten_minutes(self):
     """At 40% of 700 TFLOP/s, with two fifths left for all the rest."""
-    config = piece.load_config(str(ROOT / "configs" / "cifar_fast.py"))
+    config = config_file.load(str(ROOT / "configs" / "cifar_fast.py"))
     flops = (
       sum(cost.passes_of(config, stage).images for stage in config.stages)
       * 1.111e9

@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from robust_features import strong_attacks
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds.subject import Subject, first, subject
 from robust_features.study.report import tables
 
@@ -84,19 +84,20 @@ def _shrink(stage: Any) -> None:
   budget.num_steps = budget.num_targets = budget.num_queries = 2
 
 
-def _passes(stage: Stage, num_images) -> float:
+def _work(stage: Stage, num_images) -> Work:
   cfg, budget = stage.autoattack, stage.autoattack.budget
-  targeted = 2.0 * budget.num_steps * budget.num_targets
-  cost = {
-    "apgd-ce": 2.0 * budget.num_steps,
-    "apgd-dlr": 2.0 * budget.num_steps,
-    "apgd-t": targeted,
-    "fab-t": targeted,
-    "square": float(budget.num_queries),
+  gradients = {
+    "apgd-ce": budget.num_steps,
+    "apgd-dlr": budget.num_steps,
+    "apgd-t": budget.num_steps * budget.num_targets,
+    "fab-t": budget.num_steps * budget.num_targets,
+    "square": 0,
   }
-  each = sum(cost[attack] for attack in cfg.attacks) * budget.num_restarts
   images = stage.num_examples or stage.num_images(num_images)
-  return images * len(cfg.eps) * each
+  times = images * len(cfg.eps) * budget.num_restarts
+  climbed = times * sum(gradients[attack] for attack in cfg.attacks)
+  queried = times * budget.num_queries if "square" in cfg.attacks else 0
+  return Work(images, climbed, 2.0 * climbed + queried)
 
 
 KIND = Kind(
@@ -106,6 +107,6 @@ KIND = Kind(
   radii=lambda stage: [("autoattack", stage.autoattack)],
   report=_report,
   shrink=_shrink,
-  passes=_passes,
+  work=_work,
   how_far=lambda directory: "begun" if any(directory.glob("eps_*/*")) else "",
 )

@@ -13,7 +13,7 @@ import numpy as np
 from robust_features import attacks, strong_attacks
 from robust_features import evaluate as evaluation
 from robust_features.runtime.measured import Measured
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds import evaluate
 from robust_features.study.kinds.subject import Subject, subject
 from robust_features.study.report import tables
@@ -72,9 +72,10 @@ def _shrink(stage: Any) -> None:
   stage.attack.num_steps = stage.attack.num_searches = 2
 
 
-def _passes(stage: Stage, num_images) -> float:
-  each = stage.attack.num_searches * 2.0 * stage.attack.num_steps
-  return stage.num_images(num_images) * each
+def _work(stage: Stage, num_images) -> Work:
+  images = stage.num_images(num_images)
+  gradients = images * stage.attack.num_searches * stage.attack.num_steps
+  return Work(images, gradients, 2.0 * gradients)
 
 
 KIND = Kind(
@@ -84,5 +85,5 @@ KIND = Kind(
   radii=lambda stage: [("evaluate", stage.evaluate)],
   report=_report,
   shrink=_shrink,
-  passes=_passes,
+  work=_work,
 )

@@ -9,8 +9,9 @@ from typing import Any
 
 from robust_features import construct as construction
 from robust_features.data import constructed
+from robust_features.runtime import logs
 from robust_features.study import provenance, settings
-from robust_features.study.graph import Kind, Plan, Study
+from robust_features.study.graph import Kind, Plan, Study, Work, remade
 from robust_features.study.report import figures, tables
 
 
@@ -80,7 +81,8 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 
 def _load(study: Study, name: str, stage: Stage):
   del stage
-  return constructed.load(study.workdir / name / "data")
+  with remade(study.workdir / name):
+    return constructed.load(study.workdir / name / "data")
 
 
 def _report(found: dict[str, Any]):
@@ -107,7 +109,10 @@ def _report(found: dict[str, Any]):
 
 def _draw(found: dict[str, Any], workdir: pathlib.Path):
   grids = {name: workdir / name / "data" / "grid.png" for name in found}
-  return [figures.data_sets(grids, workdir / "figures")]
+  there = {name: path for name, path in grids.items() if path.exists()}
+  for name in grids.keys() - there.keys():
+    logs.say(f"{grids[name]} is missing: data_sets.png is drawn without it")
+  return [figures.data_sets(there, workdir / "figures")] if there else []
 
 
 def _shrink(stage: Any) -> None:
@@ -117,13 +122,14 @@ def _shrink(stage: Any) -> None:
   stage.construct.shard_size = 32
 
 
-def _passes(stage: Stage, num_images) -> float:
+def _work(stage: Stage, num_images) -> Work:
+  cfg = stage.construct
+  images = num_images(stage.data, stage.split) * cfg.examples_per_image
+  copies = max(1, cfg.transform_copies) * (1 + len(stage.repel))
+  gradients = images * cfg.attack.num_steps * copies
   # Besides the climb: the wanted representation, the objective thrice, the
   # predictions.
-  cfg = stage.construct
-  copies = max(1, cfg.transform_copies) * (1 + len(stage.repel))
-  each = 2.0 * cfg.attack.num_steps * copies + 6.0
-  return num_images(stage.data, stage.split) * cfg.examples_per_image * each
+  return Work(images, gradients, 2.0 * gradients + 6.0 * images)
 
 
 def _how_far(directory: pathlib.Path) -> str:
@@ -141,6 +147,6 @@ KIND = Kind(
   report=_report,
   draw=_draw,
   shrink=_shrink,
-  passes=_passes,
+  work=_work,
   how_far=_how_far,
 )

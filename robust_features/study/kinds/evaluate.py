@@ -8,7 +8,7 @@ from robust_features import evaluate as evaluation
 from robust_features.data import planted
 from robust_features.runtime.measured import Measured
 from robust_features.study import paper, settings
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds.subject import Subject, subject
 from robust_features.study.report import figures
 
@@ -78,10 +78,13 @@ def shrink(stage: Any) -> None:
   stage.evaluate.batch_size = 32
 
 
-def _passes(stage: Stage, num_images) -> float:
+def _work(stage: Stage, num_images) -> Work:
   cfg = stage.evaluate
-  each = sum(cfg.attack(eps).forward_passes() + 1.0 for eps in cfg.eps)
-  return stage.num_images(num_images) * (1.0 + each)
+  climbs = [cfg.attack(eps) for eps in cfg.eps]
+  images = stage.num_images(num_images)
+  passes = 1.0 + sum(climb.forward_passes() + 1.0 for climb in climbs)
+  gradients = sum(climb.gradients() for climb in climbs)
+  return Work(images, images * gradients, images * passes)
 
 
 KIND = Kind(
@@ -93,5 +96,5 @@ KIND = Kind(
   present=_present,
   draw=_draw,
   shrink=shrink,
-  passes=_passes,
+  work=_work,
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from robust_features import models, trained
 from robust_features.runtime import checkpoint
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Plan, Study
 from robust_features.study.report import tables
 
 
@@ -74,6 +74,11 @@ def _open(study: Study, name: str, stage: Stage, which: str):
   return found._replace(config=models.ModelConfig(**result["model"]))
 
 
+def _network(plan: Plan, stage: Stage) -> models.ModelConfig:
+  del plan
+  return trained.load(stage.checkpoint).config
+
+
 def _report(found: dict[str, Any]):
   rows = [["model", "architecture", "parameters", "file", "sha256"]]
   for name, result in found.items():
@@ -97,5 +102,5 @@ KIND = Kind(
   open=_open,
   preflight=_preflight,
   report=_report,
-  passes=lambda stage, num_images: 0.0,
+  network=_network,
 )

@@ -169,5 +169,4 @@ KIND = Kind(
   failed=failed,
   draw=_draw,
   shrink=_shrink,
-  passes=lambda stage, num_images: 0.0,
 )

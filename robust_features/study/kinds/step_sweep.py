@@ -10,7 +10,7 @@ from typing import Any
 
 from robust_features import evaluate as evaluation
 from robust_features.runtime.measured import Measured
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds import evaluate
 from robust_features.study.kinds.subject import Subject, subject
 from robust_features.study.report import figures, tables
@@ -75,13 +75,16 @@ def _shrink(stage: Any) -> None:
   stage.steps = (*stage.steps[:1], 2)
 
 
-def _passes(stage: Stage, num_images) -> float:
+def _work(stage: Stage, num_images) -> Work:
   attack = stage.evaluate.attack(stage.evaluate.eps[0])
-  tried = sum(
-    dataclasses.replace(attack, num_steps=steps).forward_passes() + 2.0
-    for steps in stage.steps
-  )
-  return stage.num_images(num_images) * tried * len(stage.step_ratios)
+  climbs = [
+    dataclasses.replace(attack, num_steps=steps) for steps in stage.steps
+  ]
+  images = stage.num_images(num_images)
+  times = images * len(stage.step_ratios)
+  gradients = times * sum(climb.gradients() for climb in climbs)
+  passes = times * sum(climb.forward_passes() + 2.0 for climb in climbs)
+  return Work(images, gradients, passes)
 
 
 KIND = Kind(
@@ -92,5 +95,5 @@ KIND = Kind(
   report=_report,
   draw=_draw,
   shrink=_shrink,
-  passes=_passes,
+  work=_work,
 )

@@ -30,7 +30,7 @@ class Subject:
   label_shift: int
 
   def num_images(self, num_images) -> int:
-    """Returns how many images are measured; see `Kind.passes`."""
+    """Returns how many images are measured; see `Kind.work`."""
     return num_images(self.data, self.split)
 
 

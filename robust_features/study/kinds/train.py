@@ -10,7 +10,7 @@ from typing import Any
 from robust_features import models, trained
 from robust_features import train as training
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work, remade
 from robust_features.study.report import figures, tables
 from robust_features.train_step import TrainConfig
 
@@ -59,7 +59,8 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 
 def _open(study: Study, name: str, stage: Stage, which: str):
   del stage
-  return trained.load(study.workdir / name, which)
+  with remade(study.workdir / name):
+    return trained.load(study.workdir / name, which)
 
 
 def _report(found: dict[str, Any]):
@@ -89,14 +90,20 @@ def _shrink(stage: Any) -> None:
   adversary.num_steps = min(2, adversary.num_steps)
 
 
-def _passes(stage: Stage, num_images) -> float:
+def _work(stage: Stage, num_images) -> Work:
   cfg = stage.train
   images = num_images(stage.data, "train") // cfg.batch_size * cfg.batch_size
   attack = cfg.adversary.forward_passes() if cfg.adversary.eps else 0.0
+  climb = cfg.adversary.gradients() if cfg.adversary.eps else 0
   times = -(-cfg.num_epochs // cfg.eval_every_epochs)
-  checked = 1.0 + (attack + 1.0 if attack else 0.0)
-  validation = times * num_images(stage.validation, "validation") * checked
-  return cfg.num_epochs * images * (attack + 3.0) + validation
+  trained_on = cfg.num_epochs * images
+  checked_on = times * num_images(stage.validation, "validation")
+  check = 1.0 + (attack + 1.0 if attack else 0.0)
+  return Work(
+    trained_on + checked_on,
+    trained_on * (climb + 1) + checked_on * climb,
+    trained_on * (attack + 3.0) + checked_on * check,
+  )
 
 
 def _how_far(directory: pathlib.Path) -> str:
@@ -114,6 +121,7 @@ KIND = Kind(
   report=_report,
   draw=_draw,
   shrink=_shrink,
-  passes=_passes,
+  work=_work,
+  network=lambda plan, stage: plan.models[stage.architecture],
   how_far=_how_far,
 )

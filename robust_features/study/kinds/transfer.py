@@ -12,7 +12,7 @@ from robust_features import evaluate as evaluation
 from robust_features import models
 from robust_features import transfer as transferring
 from robust_features.study import paper, settings
-from robust_features.study.graph import Kind, Plan, Study
+from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.kinds.subject import first
 from robust_features.study.report import figures, tables
 
@@ -160,11 +160,13 @@ def _shrink(stage: Any) -> None:
   stage.transfer.batch_size = 32
 
 
-def _passes(stage: Stage, num_images) -> float:
+def _work(stage: Stage, num_images) -> Work:
   images = stage.num_examples or num_images(stage.data, stage.split)
   # Both kinds of example, shown to the source and to every target.
   shown = 3.0 * (1 + len(stage.targets)) + len(stage.learners)
-  return images * (2.0 * stage.transfer.attack.forward_passes() + shown)
+  climb = stage.transfer.attack
+  passes = 2.0 * climb.forward_passes() + shown
+  return Work(images, images * 2.0 * climb.gradients(), images * passes)
 
 
 KIND = Kind(
@@ -177,5 +179,5 @@ KIND = Kind(
   report=_report,
   draw=_draw,
   shrink=_shrink,
-  passes=_passes,
+  work=_work,
 )

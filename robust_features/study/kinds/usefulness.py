@@ -17,7 +17,7 @@ import numpy as np
 from robust_features import attacks, models, usefulness
 from robust_features.runtime.measured import Measured
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Plan, Study
+from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.kinds import statements
 from robust_features.study.kinds.subject import first
 from robust_features.study.report import figures, tables, theory_figures
@@ -179,10 +179,12 @@ def _shrink(stage: Any) -> None:
   stage.ascending = False  # Two epochs teach nothing.
 
 
-def _passes(stage: Stage, num_images) -> float:
+def _work(stage: Stage, num_images) -> Work:
   images = stage.num_examples or num_images(stage.data, stage.split)
-  each = (len(stage.coordinates) or _MOST) * stage.attack.forward_passes()
-  return len(stage.models) * images * (1.0 + each)
+  shown = len(stage.models) * images
+  climbs = shown * (len(stage.coordinates) or _MOST)
+  passes = shown + climbs * stage.attack.forward_passes()
+  return Work(shown, climbs * stage.attack.gradients(), passes)
 
 
 KIND = Kind(
@@ -195,5 +197,5 @@ KIND = Kind(
   failed=statements.failed,
   draw=_draw,
   shrink=_shrink,
-  passes=_passes,
+  work=_work,
 )
