@@ -166,7 +166,7 @@ def train(
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
   workdir = pathlib.Path(workdir)
-  _check_fit(cfg, train_set)
+  check_fit(cfg, train_set.num_examples, train_set.image_shape)
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     driver = _Driver(
       cfg, run, model, train_set, validation_set, key, checkpoints
@@ -197,23 +197,34 @@ def _saved(state: TrainState) -> dict[str, Any]:
   return {"state": state, "best": state.variables}
 
 
-def _check_fit(cfg: TrainConfig, train_set: ds.Dataset) -> None:
-  if train_set.num_examples < cfg.batch_size:
+def check_fit(
+  cfg: TrainConfig, num_examples: int, image_shape: tuple[int, ...]
+) -> None:
+  """Raises ValueError where a recipe does not fit the data, naming the field.
+
+  Args:
+    cfg: The recipe.
+    num_examples: Training images.
+    image_shape: Of each, `(H, W, C)`.
+  """
+  if num_examples < cfg.batch_size:
     raise ValueError(
-      f"batch_size is {cfg.batch_size}, more than the "
-      f"{train_set.num_examples} training images"
+      f"batch_size is {cfg.batch_size}, more than the {num_examples} training "
+      "images"
     )
-  size = min(train_set.image_shape[:2])
+  size = min(image_shape[:2])
   if cfg.augment.pad >= size:
     raise ValueError(
       f"augment.pad must be less than the images' {size} pixels, got "
       f"{cfg.augment.pad}"
     )
+  if cfg.augment.jitter and image_shape[-1] != 3:
+    raise ValueError(
+      f"augment.jitter needs 3 colours, but the images have {image_shape[-1]}; "
+      "set it to 0"
+    )
   attacks.check_radius(
-    "adversary.eps",
-    cfg.adversary.eps,
-    cfg.adversary.norm,
-    train_set.image_shape,
+    "adversary.eps", cfg.adversary.eps, cfg.adversary.norm, image_shape
   )
 
 

@@ -147,14 +147,15 @@ def override(config: Any, field: str, text: str) -> None:
     ValueError: If there is no such field, or the text is of another kind.
   """
   *parents, last = field.split(".")
-  section, where = config, []
+  section: Any = config
+  where: list[str] = []
   for part in [*parents, last]:
     if not isinstance(section, ConfigDict) or part not in section:
       raise ValueError(_no_field(section, where, part))
     where.append(part)
     if len(where) <= len(parents):
       section = section[part]
-  old = section[last]
+  old: Any = section[last]
   if isinstance(old, ConfigDict):
     raise ValueError(
       f"{field} is a section; give one of its fields, {', '.join(old)}"

@@ -72,8 +72,9 @@ class Kind:
       result has a "sha256".
     check: `(plan, name, stage)`: raises ValueError where fields do not fit
       together.
-    preflight: `(name, stage)`: raises ValueError where a file that the stage
-      wants is missing or damaged, before any work is done.
+    preflight: `(study, name, stage)`: raises ValueError where a file that the
+      stage wants is missing or damaged, or its fields do not fit the data,
+      before any work is done.
     radii: `(stage)` -> (field, attack's settings) whose radii must be in the
       images' box.
     present: `(study, name, stage)` -> the result as `results.json` shows it.
@@ -98,7 +99,7 @@ class Kind:
   open: Callable[["Study", str, Any, str], trained.Trained] | None = None
   load: Callable[["Study", str, Any], ds.Dataset] | None = None
   check: Callable[["Plan", str, Any], Any] = _nothing
-  preflight: Callable[[str, Any], Any] = _nothing
+  preflight: Callable[["Study", str, Any], Any] = _nothing
   radii: Callable[[Any], list[tuple[str, Any]]] = _nothing
   present: Callable[["Study", str, Any], Result] = lambda study, name, stage: (
     study.require(name)
@@ -308,6 +309,13 @@ class Study:
       return part.image_shape
     return self.image_shape(data)
 
+  def num_images(self, data: str, split: str) -> int:
+    """Returns how many images a split of a source has, or a stage's set."""
+    if data in self.plan.data:
+      return getattr(self.splits(data), split).num_examples
+    stage = self.plan.nodes[data].stage
+    return self.num_images(stage.data, stage.split)
+
   def open(self, name: str, which: str = "last") -> trained.Trained:
     """Returns the model that a stage made, its variables on every device."""
     kind, stage, _, _ = self.plan.nodes[name]
@@ -323,16 +331,25 @@ class Study:
 
   # Results.
 
-  def preflight(self) -> None:
+  def preflight(self, names: list[str]) -> None:
     """Finds what only the disk and the data tell, before any work is done.
 
+    Args:
+      names: The stages that are to be run or read.
+
     Raises:
-      ValueError: For a file that is missing or damaged, or a radius larger
-        than its images' box, naming the field.
+      ValueError: For a file that is missing or damaged, work of another config,
+        or fields that do not fit the data, naming them.
     """
-    for name, node in self.plan.nodes.items():
-      node.kind.preflight(name, node.stage)
-    for name, node in self.plan.nodes.items():
+    for name in names:
+      if self.state(name):
+        directory = self.workdir / name
+        _check_same(directory, "config.json", self.resolved(name))
+    for name in names:
+      node = self.plan.nodes[name]
+      node.kind.preflight(self, name, node.stage)
+    for name in names:
+      node = self.plan.nodes[name]
       for field, cfg in node.kind.radii(node.stage):
         radii = cfg.eps if isinstance(cfg.eps, tuple) else (cfg.eps,)
         for eps in radii:

@@ -46,15 +46,8 @@ def network(plan: Plan, name: str) -> models.ModelConfig | None:
 
 def work(study: Study, name: str) -> Work:
   """Returns what a stage computes at most; loads the data for their sizes."""
-  nodes = study.plan.nodes
-
-  def num_images(data: str, split: str) -> int:
-    if data in study.plan.data:
-      return getattr(study.splits(data), split).num_examples
-    stage = nodes[data].stage
-    return num_images(stage.data, stage.split)
-
-  return nodes[name].kind.work(nodes[name].stage, num_images)
+  node = study.plan.nodes[name]
+  return node.kind.work(node.stage, study.num_images)
 
 
 def _variables(cfg: models.ModelConfig, shape: tuple[int, ...]):
@@ -67,7 +60,9 @@ def forward_flops(cfg: models.ModelConfig, shape: tuple[int, ...]) -> float:
   model = models.make_model(cfg)
   variables = jax.eval_shape(lambda: _variables(cfg, shape)[1])
   x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-  lowered = jax.jit(lambda v, x: model.apply(v, x).logits).lower(variables, x)
+  lowered = jax.jit(lambda v, x: models.apply(model, v, x).logits).lower(
+    variables, x
+  )
   analysis = lowered.cost_analysis()  # None where a backend has none.
   return float(analysis["flops"]) if analysis else 0.0
 
@@ -85,7 +80,7 @@ def seconds_a_pass(cfg: models.ModelConfig, shape: tuple[int, ...]) -> float:
   @jax.jit
   def gradient(variables, x):
     def loss(x):
-      logits = model.apply(variables, x).logits
+      logits = models.apply(model, variables, x).logits
       return attacks.losses.cross_entropy(logits, y).sum()
 
     return jax.grad(loss)(x)
@@ -178,8 +173,8 @@ def dry_run(study: Study) -> str:
   Raises:
     ValueError: Whatever a run would raise before its first stage.
   """
-  study.preflight()
   names = order(study.plan)
+  study.preflight(names)
   flops, seconds = costs(study, names), costs(study, names, seconds_a_pass)
   rows = [["stage", "kind", "state", "images", "gradients", "FLOP", "time"]]
   for name in names:

@@ -46,10 +46,11 @@ def complete(study: Study, only: str | None = None) -> dict[str, Any]:
   compilation.listen()
   begin = compilation.mark()
   _check_claim(study)
-  study.preflight()
+  names = outlook.order(study.plan, only)
+  study.preflight(names)
   with hold(study.workdir):
     _claim(study)
-    _run_stages(study, outlook.order(study.plan, only))
+    _run_stages(study, names)
     if only:
       return study.require(only)
     nothing = {kind.section: {} for kind in KINDS.values()}

@@ -27,7 +27,8 @@ class Stage:
   dtype: Annotated[str, settings.OneOf(("float32", "bfloat16"))]
 
 
-def _preflight(name: str, stage: Stage) -> None:
+def _preflight(study: Study, name: str, stage: Stage) -> None:
+  del study
   field = f"stages.{name}.checkpoint"
   if not stage.checkpoint:
     raise ValueError(

@@ -57,6 +57,14 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   }
 
 
+def _preflight(study: Study, name: str, stage: Stage) -> None:
+  num_examples = study.num_images(stage.data, "train")
+  try:
+    training.check_fit(stage.train, num_examples, study.image_shape(name))
+  except ValueError as error:
+    raise ValueError(f"stages.{name}.train.{error}") from None
+
+
 def _open(study: Study, name: str, stage: Stage, which: str):
   del stage
   with remade(study.workdir / name):
@@ -117,6 +125,7 @@ KIND = Kind(
   run=_run,
   section="models",
   open=_open,
+  preflight=_preflight,
   radii=lambda stage: [("train.adversary", stage.train.adversary)],
   report=_report,
   draw=_draw,
