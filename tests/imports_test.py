@@ -21,7 +21,8 @@ LEVELS = (
   ("train", "construct", "strong_attacks"),
   ("transfer",),
   ("study",),
-  ("main", "recipes"),
+  ("recipes",),
+  ("main",),
 )  # fmt: skip
 ROOMS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

@@ -188,7 +188,7 @@ class QuickstartTest(CommandTestCase):
     found = self.call(QUICKSTART, "--config.seed=5", workdir=self.whole)
     self.assert_one_line(found, "seed: 0 there, 5 now.*choose another --workd")
     found = self.call(QUICKSTART, "--config.name=other", workdir=self.whole)
-    self.assert_one_line(found, "belongs to the study 'quickstart'")
+    self.assert_one_line(found, "belongs to the study 'quickstart-smoke'")
 
   def test_damaged_data(self):
     workdir = self.shared / "damaged"

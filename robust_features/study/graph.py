@@ -313,8 +313,8 @@ class Study:
     """Returns how many images a split of a source has, or a stage's set."""
     if data in self.plan.data:
       return getattr(self.splits(data), split).num_examples
-    stage = self.plan.nodes[data].stage
-    return self.num_images(stage.data, stage.split)
+    node = self.plan.nodes[data]
+    return int(node.kind.work(node.stage, self.num_images).images)
 
   def open(self, name: str, which: str = "last") -> trained.Trained:
     """Returns the model that a stage made, its variables on every device."""

@@ -60,9 +60,8 @@ def forward_flops(cfg: models.ModelConfig, shape: tuple[int, ...]) -> float:
   model = models.make_model(cfg)
   variables = jax.eval_shape(lambda: _variables(cfg, shape)[1])
   x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-  lowered = jax.jit(lambda v, x: models.apply(model, v, x).logits).lower(
-    variables, x
-  )
+  forward = jax.jit(lambda v, x: models.apply(model, v, x).logits)
+  lowered = forward.lower(variables, x)
   analysis = lowered.cost_analysis()  # None where a backend has none.
   return float(analysis["flops"]) if analysis else 0.0
 
