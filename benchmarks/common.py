@@ -12,6 +12,10 @@ from typing import Any
 
 import jax
 
+from robust_features.runtime import xla_flags
+
+xla_flags.use_all_cores()  # As `main` does.
+
 Contender = Callable[[], Any]
 
 

@@ -94,8 +94,9 @@ class Evaluation:
     robust_accuracy: The same under attack, by radius.
     class_robust_accuracy: By radius, the fraction of every class; None for a
       class without images.
-    attack: The attack's settings, gradient calls an example and fraction of
-      attacked examples that ever met a zero gradient.
+    attack: The attack's settings, gradient calls an example (at most: what is
+      broken is not attacked on) and the fractions of attacked examples that
+      met a zero gradient, and one not finite, before they broke.
     num_examples: Size of the set.
     seconds: Wall time.
   """
@@ -160,29 +161,40 @@ def classification_objective(
 def _attack(
   model, variables, images, labels, indices, key, cfg, *, loss, bn_mode
 ):
-  """Attacks the images at `indices` `[B]`; returns broken, zero gradients."""
+  """Attacks the images at `indices` `[B]`.
+
+  Returns:
+    Which are broken, which met a zero gradient, which one not finite.
+  """
   x = ds.to_float(sharding.split_batch(images[indices]))
   y = labels[indices]
   objective = classification_objective(
     lambda x: models.apply(model, variables, x, bn_mode).logits, y, loss
   )
   keys = attacks.example_keys(key, indices)
-  result = attacks.maximize(objective, x, keys, cfg)
+  # One misclassified iterate decides, if it is judged as it was attacked.
+  stop_above = 0.0 if bn_mode == "running" else None
+  result = attacks.maximize(objective, x, keys, cfg, stop_above=stop_above)
   # Judged as the model is used, whatever the mode of the attack.
   logits = models.apply(model, variables, result.x_adv).logits
-  return logits.argmax(1) != y, result.zero_gradients
+  met = result.zero_gradients > 0, result.nonfinite_gradients > 0
+  return logits.argmax(1) != y, *met
 
 
 def _survivors(
   attack, indices: np.ndarray, batch_size: int, bar, interruptible: bool
 ):
-  """Runs an attack on some examples; returns who is left, zero gradients."""
+  """Runs an attack on some examples.
+
+  Returns:
+    Who is left, and how many met a zero gradient and one not finite, `[2]`.
+  """
   if not len(indices):
-    return indices, np.zeros(0, np.int32)
-  broken, zeros = batching.map_batches(
+    return indices, np.zeros(2, np.int64)
+  broken, zero, bad = batching.map_batches(
     attack, indices, batch_size, bar=bar, interruptible=interruptible
   )
-  return indices[~broken], zeros
+  return indices[~broken], np.array([zero.sum(), bad.sum()])
 
 
 def evaluate(
@@ -220,7 +232,7 @@ def evaluate(
   clean = len(alive) / len(dataset.labels)
   images, labels = sharding.replicate((dataset.images, dataset.labels))
   batch_size = batching.even_batch(cfg.batch_size, len(dataset.labels))
-  robust, by_class, attacked, stuck = {}, {}, 0, 0
+  robust, by_class, attacked, met = {}, {}, 0, np.zeros(2, np.int64)
   run = (measured or Measured()).run
   with progress(len(alive) * len(cfg.eps), name, unit="image") as bar:
     for eps in sorted(cfg.eps):
@@ -229,21 +241,21 @@ def evaluate(
         cfg=cfg.attack(eps), loss=cfg.loss, bn_mode=cfg.bn_mode,
       )  # fmt: skip
       attacked += len(alive)
-      alive, zeros = _survivors(
+      alive, found = _survivors(
         functools.partial(run, _part_name(cfg, eps), function=attack),
         alive,
         batch_size,
         bar,
         interruptible,
       )
-      stuck += int((zeros > 0).sum())
+      met += found
       robust[eps] = len(alive) / len(dataset.labels)
       by_class[eps] = _by_class(alive, dataset)
   return Evaluation(
     accuracy=clean,
     robust_accuracy=robust,
     class_robust_accuracy=by_class,
-    attack=_strength(cfg, stuck / max(attacked, 1)),
+    attack=_strength(cfg, *(met / max(attacked, 1)).tolist()),
     num_examples=len(dataset.labels),
     seconds=time.monotonic() - start,
   )
@@ -261,7 +273,11 @@ def _by_class(alive: np.ndarray, dataset: ds.Dataset) -> list[float | None]:
   ]
 
 
-def _strength(cfg: EvaluateConfig, zero_gradient_fraction: float) -> dict:
+def _strength(
+  cfg: EvaluateConfig,
+  zero_gradient_fraction: float,
+  nonfinite_gradient_fraction: float,
+) -> dict[str, Any]:
   return {
     "name": "pgd",
     "norm": cfg.norm,
@@ -272,6 +288,7 @@ def _strength(cfg: EvaluateConfig, zero_gradient_fraction: float) -> dict:
     "bn_mode": cfg.bn_mode,
     "gradients": cfg.num_steps * cfg.num_restarts,
     "zero_gradient_fraction": zero_gradient_fraction,
+    "nonfinite_gradient_fraction": nonfinite_gradient_fraction,
   }
 
 

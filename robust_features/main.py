@@ -16,7 +16,7 @@ import jax
 from absl import app, flags, logging
 
 from robust_features.recipes import config_file
-from robust_features.runtime import files, preemption, processes, workdir
+from robust_features.runtime import (files, preemption, processes, workdir, xla_flags)
 
 _CONFIG = flags.DEFINE_string(
   "config", None,
@@ -123,9 +123,12 @@ def _act(overrides: dict[str, str]) -> None:
       "what there is"
     )
   config = config_file.load(_CONFIG.value, overrides)
+  not_set = xla_flags.use_all_cores()
   _join()
   preemption.install()
   _require_device()
+  if not_set and jax.default_backend() == "cpu":
+    sys.stderr.write(f"{not_set}\n")
   # Late: who only mistyped need not wait for it.
   from robust_features.study import fields, graph, outlook, parse, run
 
@@ -147,7 +150,8 @@ def main(overrides: dict[str, str], argv: list[str]) -> None:
   """Does what the flags say; ends in one line where it cannot."""
   if argv[1:]:
     _fail(ValueError(f"unknown argument {argv[1]!r}"))
-  logging.set_verbosity(logging.ERROR)  # Orbax warns of what is so on purpose.
+  # Orbax warns of every restore on one host, harmlessly.
+  logging.set_verbosity(logging.ERROR)
   _use_cache(_CACHE.value)
   try:
     _act(overrides)

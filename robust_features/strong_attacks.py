@@ -128,7 +128,8 @@ def _nearest(model, variables, images, labels, indices, cfg):
     return models.apply(model, variables, z).logits
 
   y = labels[indices]
-  return carlini_wagner.minimize_distance(logits_fn, x, y, cfg).distance
+  found = carlini_wagner.minimize_distance(logits_fn, x, y, cfg)
+  return found.distance, found.nonfinite_gradients > 0
 
 
 def nearest_errors(
@@ -138,10 +139,11 @@ def nearest_errors(
   cfg: attacks.CarliniWagnerConfig,
   batch_size: int,
   measured: Measured | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, float]:
   """Returns the l2 distance `[N]` of the nearest error that CW-l2 finds.
 
-  Robust accuracy at eps is the fraction above eps.
+  Robust accuracy at eps is the fraction above eps. The second value is the
+  share of images that met a gradient that is not finite.
 
   Reference: arXiv:1608.04644, section VI.A.
   """
@@ -153,10 +155,10 @@ def nearest_errors(
   run = functools.partial(
     (measured or Measured()).run,
     "distance",
-    function=lambda part: [attack(part)],
+    function=attack,
   )
   with progress(dataset.num_examples, "CW-l2", unit="image") as bar:
-    (distances,) = batching.map_batches(
+    distances, bad = batching.map_batches(
       run, np.arange(dataset.num_examples), batch_size, bar=bar
     )
-  return distances
+  return distances, float(bad.mean())

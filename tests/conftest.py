@@ -9,6 +9,9 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 import jax
 from absl import flags
 
+from robust_features.runtime import xla_flags
+
+xla_flags.use_all_cores()  # As `main` does.
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

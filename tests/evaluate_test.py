@@ -195,6 +195,7 @@ class StrengthTest(parameterized.TestCase):
       "name": "pgd", "norm": "l2", "num_steps": 4, "step_size": "2 eps/4",
       "num_restarts": 3, "loss": "cross_entropy", "bn_mode": "running",
       "gradients": 12, "zero_gradient_fraction": 0.0,
+      "nonfinite_gradient_fraction": 0.0,
     }  # fmt: skip
     self.assertEqual(found.attack, want)
 
@@ -221,7 +222,7 @@ class RefusalTest(parameterized.TestCase):
       run(model, broken, data, config())
 
   @parameterized.parameters(
-    ("linf", 8, r"eps is 8, larger than the linf diameter 1 .*write 8/255\?"),
+    ("linf", 8, r"eps must be at most 1 for linf, got 8; .*write 8/255\?"),
     ("l2", 8.0, r"eps is 8, larger than the l2 diameter 3 .*write 8/255\?"),
   )
   def test_a_radius_in_units_of_255(self, norm, eps, message):

@@ -1,11 +1,10 @@
 """Imports go down only: the levels of the package."""
 
 import ast
-import os
 import pathlib
-from unittest import mock
+import subprocess
+import sys
 
-import jaxlib
 from absl.testing import absltest
 
 import robust_features
@@ -47,26 +46,28 @@ def imported(path):
         yield parts[1]
 
 
-class FlagsTest(absltest.TestCase):
-  FLAG = "--xla_cpu_experimental_ynn_fusion_type"
-
-  def flags(self, before, version="0.10.2"):
-    with (
-      mock.patch.dict(os.environ, {"XLA_FLAGS": before}),
-      mock.patch.object(jaxlib, "__version__", version),
-    ):
-      robust_features._use_all_cores()
-      return os.environ["XLA_FLAGS"]
-
-  def test_added_to_what_is_there(self):
-    self.assertStartsWith(self.flags(""), f"{self.FLAG}=-LIBRARY")
-    self.assertStartsWith(self.flags("--a=1"), f"--a=1 {self.FLAG}=-LIBRARY")
-
-  def test_a_users_own_is_kept(self):
-    self.assertEqual(self.flags(f"{self.FLAG}="), f"{self.FLAG}=")
-
-  def test_other_versions_may_not_know_it(self):
-    self.assertEqual(self.flags("--a=1", "0.12.0"), "--a=1")
+class PurityTest(absltest.TestCase):
+  def test_importing_changes_nothing(self):
+    """No variable, no logging level, no style: a library's user decides."""
+    code = """
+import importlib, logging, os, pathlib, sys
+import absl.logging, jax, matplotlib, orbax.checkpoint
+import tensorflow_datasets
+def state():
+  levels = {n: logging.getLogger(n).level for n in ("", "absl", "jax")}
+  return dict(os.environ), levels, dict(matplotlib.rcParams)
+before = state()
+root = pathlib.Path(sys.argv[1])
+for path in sorted(root.rglob("*.py")):
+  parts = path.relative_to(root.parent).with_suffix("").parts
+  importlib.import_module(".".join(parts).removesuffix(".__init__"))
+print(before == state())
+"""
+    found = subprocess.run(
+      [sys.executable, "-c", code, str(PACKAGE)],
+      capture_output=True, text=True, cwd=PACKAGE.parent,
+    )  # fmt: skip
+    self.assertEqual(found.stdout.splitlines()[-1:], ["True"], found.stderr)
 
 
 class ImportsTest(absltest.TestCase):

@@ -143,7 +143,8 @@ class NearestErrorsTest(absltest.TestCase):
     cfg = attacks.CarliniWagnerConfig(
       num_steps=200, num_searches=6, learning_rate=0.02, initial_c=0.1
     )
-    found = strong_attacks.nearest_errors(model, variables, data, cfg, 4)
+    found, bad = strong_attacks.nearest_errors(model, variables, data, cfg, 4)
+    self.assertEqual(bad, 0.0)
     want = np.maximum(distances, 0)
     np.testing.assert_allclose(found, want, rtol=0.05, atol=1e-3)
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from robust_features.attacks import losses
+from robust_features.attacks import geometry, losses
 
 
 @functools.partial(
@@ -61,10 +61,13 @@ class CarliniWagnerResult(NamedTuple):
     x_adv: `[B, H, W, C]`, the nearest misclassified image; `x` where none was.
     distance: `[B]`, its l2 distance; 0 where `x` is misclassified already, inf
       where nothing was found.
+    nonfinite_gradients: `[B]` int32, steps whose gradient was not finite
+      somewhere; these entries were taken for zero.
   """
 
   x_adv: jax.Array
   distance: jax.Array
+  nonfinite_gradients: jax.Array
 
 
 def minimize_distance(
@@ -98,29 +101,35 @@ def minimize_distance(
     return loss.sum(), (z, margin)
 
   def step(_, carry):
-    w, state, best, c, found = carry
+    w, state, best, c, found, count = carry
     grad, (z, margin) = jax.grad(total_loss, has_aux=True)(w, c)
+    grad, bad = geometry.finite(grad)
     best = _nearer(best, z, jnp.where(margin > 0, square(z), jnp.inf))
     updates, state = adam.update(grad, state)
     w = optax.apply_updates(w, updates)
-    return w, state, best, c, found | (margin > 0)
+    count += bad.astype(jnp.int32)
+    return w, state, best, c, found | (margin > 0), count
 
   def search(_, carry):
-    best, c, low, high = carry
+    best, c, low, high, count = carry
     none = jnp.zeros(len(x), bool)
-    start = (w_start, adam.init(w_start), best, c, none)
-    *_, best, _, found = jax.lax.fori_loop(0, cfg.num_steps, step, start)
+    start = (w_start, adam.init(w_start), best, c, none, count)
+    *_, best, _, found, count = jax.lax.fori_loop(0, cfg.num_steps, step, start)
     high = jnp.where(found, jnp.minimum(high, c), high)
     low = jnp.where(found, low, jnp.maximum(low, c))
     middle = 0.5 * (low + jnp.where(jnp.isinf(high), low, high))
-    return best, jnp.where(jnp.isinf(high), 10.0 * c, middle), low, high
+    c = jnp.where(jnp.isinf(high), 10.0 * c, middle)
+    return best, c, low, high, count
 
   wrong = losses.cw_margin(logits_fn(x), y) > 0
   best = (x, jnp.where(wrong, 0.0, jnp.inf))
   c = jnp.full(len(x), cfg.initial_c, jnp.float32)
-  carry = (best, c, jnp.zeros_like(c), jnp.full_like(c, jnp.inf))
-  (x_adv, squares), *_ = jax.lax.fori_loop(0, cfg.num_searches, search, carry)
-  return CarliniWagnerResult(x_adv, jnp.sqrt(squares))
+  count = jnp.zeros(len(x), jnp.int32)
+  carry = (best, c, jnp.zeros_like(c), jnp.full_like(c, jnp.inf), count)
+  (x_adv, squares), *_, count = jax.lax.fori_loop(
+    0, cfg.num_searches, search, carry
+  )
+  return CarliniWagnerResult(x_adv, jnp.sqrt(squares), count)
 
 
 def _nearer(best, z, squares):

@@ -55,6 +55,17 @@ def row_norm(x: jax.Array) -> jax.Array:
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
 
 
+def finite(grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns gradients without what is not finite, and whose were not `[B]`.
+
+  One infinite entry would make every direction, and so every later iterate of
+  the example, NaN: an attack that stands still. It counts as zero instead.
+  """
+  good = jnp.isfinite(grad)
+  bad = ~good.all(axis=(1, 2, 3))
+  return jnp.where(good, grad, jnp.zeros_like(grad)), bad
+
+
 def unit_direction(grad: jax.Array, norm: str) -> jax.Array:
   """Returns the step of unit `norm` that climbs fastest; zero stays zero.
 

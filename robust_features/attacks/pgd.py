@@ -16,8 +16,11 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import core
 
 from robust_features.attacks import geometry
 
@@ -64,19 +67,23 @@ class AttackConfig:
       self.norm,
     )
     _require(self.start in STARTS, f"start must be one of {STARTS}", self.start)
+    # Traced numbers have no value yet; numpy's scalars do.
     for name in ("eps", "step_size"):
       value = getattr(self, name)
-      if isinstance(value, (str, bool)) or (
-        isinstance(value, (int, float)) and not value >= 0
-      ):
+      if isinstance(value, (str, bool)) or (_known(value) and not value >= 0):
         raise ValueError(f"{name} must be a number >= 0, got {value!r}")
     for name, least in (("num_steps", 0), ("num_restarts", 1)):
       value = getattr(self, name)
-      if isinstance(value, (str, float)) or (
-        isinstance(value, int) and value < least
+      if isinstance(value, (str, float, bool)) or (
+        _known(value) and value < least
       ):
         raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-    unbounded = isinstance(self.eps, float) and math.isinf(self.eps)
+    if self.norm == "linf" and _known(self.eps) and 1 < self.eps < math.inf:
+      raise ValueError(
+        f"eps must be at most 1 for linf, got {self.eps!r}; radii are in units "
+        f"of [0, 1]: write {self.eps:g}/255?"
+      )
+    unbounded = _known(self.eps) and math.isinf(self.eps)
     if unbounded and (self.start == "random" or self.num_restarts > 1):
       raise ValueError("a random start needs a finite eps, got inf")
 
@@ -92,6 +99,11 @@ class AttackConfig:
     return (2.0 * self.num_steps + 1.0) * self.num_restarts
 
 
+def _known(value) -> bool:
+  """Returns whether a number has a value: it is neither traced nor abstract."""
+  return isinstance(value, (int, float, np.number))
+
+
 def _require(condition: bool, message: str, value) -> None:
   if not condition:
     raise ValueError(f"{message}, got {value!r}")
@@ -104,12 +116,16 @@ class AttackResult(NamedTuple):
     x_adv: `[B, H, W, C]` float32, in the ball and in [0, 1].
     value: `[B]` float32, the score of `x_adv`.
     zero_gradients: `[B]` int32, steps that met a gradient of exactly zero: an
-      attack that stands still proves nothing.
+      attack that stands still proves nothing. Of an example that is decided
+      nothing more is counted.
+    nonfinite_gradients: `[B]` int32, steps whose gradient was not finite
+      somewhere; these entries were taken for zero.
   """
 
   x_adv: jax.Array
   value: jax.Array
   zero_gradients: jax.Array
+  nonfinite_gradients: jax.Array
 
 
 def maximize(
@@ -120,6 +136,7 @@ def maximize(
   *,
   x_init: jax.Array | None = None,
   draws: bool = False,
+  stop_above: float | None = None,
 ) -> AttackResult:
   """Climbs an objective inside the ball about every image and inside [0, 1].
 
@@ -133,56 +150,109 @@ def maximize(
     x_init: `[B, H, W, C]` first starting points where they are not `x`.
     draws: Whether `objective_fn` takes, after the images, the number of the
       call (int32, no two of a climb alike), to draw anew at each.
+    stop_above: A score that decides an example: the climb ends once every one
+      of the batch has an iterate above it. Whether an example gets above it is
+      the same with and without; how far is not. Needs `cfg.keep_best`.
 
   Returns:
     The best point found for every example. Its value is at least that of the
     starting point if `cfg.keep_best`.
+
+  Raises:
+    ValueError: If images are not float32 `[B, H, W, C]` in [0, 1] (their range
+      is looked at outside `jit` only), or the objective is no value an image.
   """
+
+  _check_contract(x, keys, cfg)
+  if x_init is not None:
+    chex.assert_equal_shape([x, x_init])
 
   def evaluate(z, call):
     out = objective_fn(z, call) if draws else objective_fn(z)
     value, score = out if isinstance(out, tuple) else (out, out)
+    for values in (value, score):
+      if values.shape != x.shape[:1]:
+        raise ValueError(
+          f"objective_fn must return one value an image, {x.shape[:1]}, got "
+          f"shape {values.shape}"
+        )
     return value.sum(), score
 
   def step(call, carry):
-    z, best, zero_gradients = carry
+    z, best, counts = carry
     grad, score = jax.grad(evaluate, has_aux=True)(z, call)
     if cfg.keep_best:
       best = _better(best, (z, score))
-    is_zero = (grad == 0).all(axis=(1, 2, 3))
+    grad, bad = geometry.finite(grad)
+    zero = (grad == 0).all(axis=(1, 2, 3)) & undecided(best)
+    bad &= undecided(best)
     z = z + cfg.step_size * geometry.unit_direction(grad, cfg.norm)
     z = geometry.project(z, x, cfg.norm, cfg.eps)
-    return z, best, zero_gradients + is_zero.astype(jnp.int32)
+    return z, best, counts + jnp.stack([zero, bad]).astype(jnp.int32)
 
-  def climb(z, zero_gradients):
-    best = (z, jnp.full(z.shape[0], -jnp.inf))
-    z, best, zero_gradients = jax.lax.fori_loop(
-      0, cfg.num_steps, step, (z, best, zero_gradients)
+  def undecided(best):
+    if stop_above is None:
+      return jnp.ones(x.shape[0], bool)
+    return best[1] <= stop_above
+
+  def climb(z, counts):
+    best = (z, jnp.full(z.shape[0], -jnp.inf, jnp.float32))
+    _, (z, best, counts) = jax.lax.while_loop(
+      lambda loop: (loop[0] < cfg.num_steps) & undecided(loop[1][1]).any(),
+      lambda loop: (loop[0] + 1, step(loop[0], loop[1])),
+      (jnp.int32(0), (z, best, counts)),
     )
     # Unless somebody reads the last value, XLA drops this forward pass.
     last = (z, evaluate(z, cfg.num_steps)[1])
-    return _better(best, last) if cfg.keep_best else last, zero_gradients
+    return _better(best, last) if cfg.keep_best else last, counts
 
   def restart(index, carry):
-    best, zero_gradients = carry
+    best, counts = carry
     starts = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
     z = x + geometry.random_in_ball(starts, x.shape[1:], cfg.norm, cfg.eps)
-    found, zero_gradients = climb(jnp.clip(z, 0.0, 1.0), zero_gradients)
-    return _better(best, found), zero_gradients
+    found, counts = climb(jnp.clip(z, 0.0, 1.0), counts)
+    return _better(best, found), counts
 
-  zeros = jnp.zeros(x.shape[0], jnp.int32)
-  first = (
-    x if x_init is None else geometry.project(x_init, x, cfg.norm, cfg.eps)
-  )
+  none = jnp.zeros((2, x.shape[0]), jnp.int32)
+  first = x
+  if x_init is not None:
+    first = geometry.project(x_init, x, cfg.norm, cfg.eps)
   if cfg.start == "x":
-    carry = climb(first, zeros)
+    carry = climb(first, none)
   else:
-    carry = ((first, jnp.full(x.shape[0], -jnp.inf)), zeros)
+    unknown = jnp.full(x.shape[0], -jnp.inf, jnp.float32)
+    carry = ((first, unknown), none)
   begin = 1 if cfg.start == "x" else 0
   if cfg.num_restarts > begin:
-    carry = jax.lax.fori_loop(begin, cfg.num_restarts, restart, carry)
-  (x_adv, value), zero_gradients = carry
-  return AttackResult(x_adv, value, zero_gradients)
+    _, carry = jax.lax.while_loop(
+      lambda loop: (loop[0] < cfg.num_restarts) & undecided(loop[1][0]).any(),
+      lambda loop: (loop[0] + 1, restart(loop[0], loop[1])),
+      (jnp.int32(begin), carry),
+    )
+  (x_adv, value), (zero, bad) = carry
+  return AttackResult(x_adv, value, zero, bad)
+
+
+def _check_contract(x: jax.Array, keys: jax.Array, cfg: AttackConfig) -> None:
+  """Raises ValueError for images that `maximize` is not defined on.
+
+  What is traced has no values to look at; its type and shape are looked at.
+  """
+  chex.assert_rank(x, 4)
+  chex.assert_shape(keys, x.shape[:1])
+  if x.dtype != jnp.float32:
+    raise ValueError(f"x must be float32 in [0, 1], got {x.dtype}")
+  if x.shape[1] in (1, 3) and x.shape[3] > 4:
+    raise ValueError(
+      f"x must be [B, H, W, C], got {x.shape}, which looks like [B, C, H, W]"
+    )
+  if isinstance(x, core.Tracer):
+    return
+  low, high = float(x.min()), float(x.max())
+  if not (low >= 0.0 and high <= 1.0):
+    raise ValueError(
+      f"x must be in [0, 1], got values from {low:g} to {high:g}"
+    )
 
 
 def _better(old, new):

@@ -3,7 +3,6 @@
 Everything that knows Orbax lives in this file.
 """
 
-import logging
 import pathlib
 from typing import Any
 
@@ -12,9 +11,6 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from robust_features.runtime.files import digest
-
-# Orbax reports every save at INFO and, on one host, harmless sharding warnings.
-logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 class CheckpointError(ValueError):

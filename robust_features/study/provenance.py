@@ -1,5 +1,6 @@
-"""What made a result: commit, versions, devices, XLA's flags."""
+"""What made a result: commit, versions, devices, XLA's flags, date."""
 
+import datetime
 import os
 import pathlib
 import subprocess
@@ -10,13 +11,22 @@ import jax
 
 
 def git_commit() -> str:
-  """Returns the commit of the code that runs, "-dirty" if changed."""
-  here = pathlib.Path(__file__).parent
-  try:
+  """Returns the commit of the code that runs, "-dirty" if changed.
+
+  "unknown" where the package is not tracked: a copy inside another repository
+  has not that repository's commit.
+  """
+  here = pathlib.Path(__file__)
+
+  def git(*arguments: str) -> str:
     return subprocess.run(
-      ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-      cwd=here, capture_output=True, text=True, check=True,
+      ["git", *arguments], cwd=here.parent, capture_output=True, text=True,
+      check=True,
     ).stdout.strip()  # fmt: skip
+
+  try:
+    git("ls-files", "--error-unmatch", here.name)
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
   except (OSError, subprocess.CalledProcessError):
     return "unknown"
 
@@ -30,4 +40,5 @@ def provenance() -> dict[str, Any]:
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "cores": os.cpu_count(),
     "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
   }

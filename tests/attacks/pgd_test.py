@@ -16,6 +16,7 @@ from robust_features.attacks import geometry, losses, pgd
 from robust_features.attacks.pgd import AttackConfig
 
 SHAPE = (3, 4, 3)
+L2 = AttackConfig("l2", 0.5, 0.1, 2)
 
 
 def images(num, seed=0, low=0.0, high=1.0, shape=SHAPE):
@@ -423,6 +424,131 @@ class RandomInBallTest(parameterized.TestCase):
     self.assertGreater(test.pvalue, 1e-3)
 
 
+class ContractTest(parameterized.TestCase):
+  """What `maximize` is not defined on is refused, not attacked."""
+
+  @parameterized.parameters(
+    (np.full((2, 4, 4, 3), 128.0, np.float32), r"in \[0, 1\], got values from"),
+    (np.full((2, 4, 4, 3), -0.1, np.float32), r"in \[0, 1\], got values from"),
+    (np.full((2, 4, 4, 3), np.nan, np.float32), r"in \[0, 1\], got values"),
+    (np.zeros((2, 3, 32, 32), np.float32), r"looks like \[B, C, H, W\]"),
+    (np.zeros((2, 4, 4, 3), np.uint8), "must be float32 .* got uint8"),
+    (jnp.zeros((2, 4, 4, 3), jnp.bfloat16), "must be float32 .* got bfloat16"),
+    (jnp.zeros((2, 4, 4, 3), jnp.float16), "must be float32 .* got float16"),
+  )
+  def test_images(self, x, message):
+    def objective(z):
+      return z.astype(jnp.float32).sum(axis=(1, 2, 3))
+
+    with self.assertRaisesRegex(ValueError, message):
+      attacks.maximize(objective, jnp.asarray(x), toys.keys(2), L2)
+
+  @parameterized.parameters(
+    (lambda z: z.sum(),), (lambda z: z.sum(axis=(1, 2)),),
+    (lambda z: (z.sum(axis=(1, 2, 3)), z.sum()),),
+  )  # fmt: skip
+  def test_objectives(self, objective):
+    x = jnp.full((2, 4, 4, 3), 0.5)
+    with self.assertRaisesRegex(ValueError, "one value an image"):
+      attacks.maximize(objective, x, toys.keys(2), L2)
+
+  def test_shapes_are_programmer_errors(self):
+    x = jnp.full((2, 4, 4, 3), 0.5)
+    with self.assertRaises(AssertionError):
+      attacks.maximize(lambda z: z[:, 0, 0, 0], x[0], toys.keys(2), L2)
+    with self.assertRaises(AssertionError):
+      attacks.maximize(lambda z: z[:, 0, 0, 0], x, toys.keys(3), L2)
+
+
+class NonFiniteTest(parameterized.TestCase):
+  @parameterized.parameters("l2", "linf")
+  def test_they_are_counted_and_do_not_freeze_an_example(self, norm):
+    """d sqrt(z)/dz is infinite at black pixels, which start at 0."""
+    x = jnp.full((2, 2, 2, 1), 0.25).at[0, 0, 0, 0].set(0.0)
+
+    def objective(z):
+      return jnp.sqrt(z).sum(axis=(1, 2, 3))
+
+    cfg = AttackConfig(norm, 0.1, 0.05, 4)
+    found = attacks.maximize(objective, x, toys.keys(2), cfg)
+    self.assertEqual(found.nonfinite_gradients.tolist(), [4, 0])
+    self.assertTrue(np.isfinite(found.x_adv).all())
+    self.assertTrue((np.asarray(found.value) > objective(x)).all())
+    size = norms(moved(found.x_adv, x), norm)
+    np.testing.assert_allclose(size, 0.1, rtol=1e-5)
+
+
+class DoublePrecisionTest(parameterized.TestCase):
+  @parameterized.parameters("l2", "linf")
+  def test_float32_stays_float32(self, norm):
+    """With 64 bits on, starts and loops keep their type and numbers."""
+    x = np.full((2, 2, 2, 1), 0.5, np.float32)
+    cfg = AttackConfig(norm, 0.1, 0.05, 3, num_restarts=2, start="random")
+
+    def attack():
+      return attacks.maximize(
+        lambda z: -jnp.square(z - jnp.float32(0.9)).sum(axis=(1, 2, 3)),
+        jnp.asarray(x), toys.keys(2), cfg,
+      )  # fmt: skip
+
+    single = attack()
+    with jax.enable_x64(True):
+      double = attack()
+    self.assertEqual(double.x_adv.dtype, np.float32)
+    np.testing.assert_allclose(double.x_adv, single.x_adv, atol=1e-6)
+
+
+class StopTest(parameterized.TestCase):
+  @parameterized.product(norm=("l2", "linf"), num_restarts=(1, 3))
+  def test_the_same_examples_get_above(self, norm, num_restarts):
+    """Some at once, some late, some never; the loop ends when all are."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.uniform(0.2, 0.8, (12, 2, 2, 1)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(1, 2, 2, 1)), jnp.float32)
+    reach = 0.2 * (np.linalg.norm(w) if norm == "l2" else np.abs(w).sum())
+    threshold = jnp.linspace(-0.5, 1.5, 12) * jnp.float32(reach)
+    cfg = AttackConfig(norm, 0.2, 0.05, 6, num_restarts=num_restarts)
+
+    def objective(z):
+      return ((z - x) * w).sum(axis=(1, 2, 3)) - threshold
+
+    whole = attacks.maximize(objective, x, toys.keys(12), cfg)
+    early = attacks.maximize(objective, x, toys.keys(12), cfg, stop_above=0.0)
+    above = np.asarray(whole.value) > 0
+    self.assertGreater(above.sum(), 2)
+    self.assertLess(above.sum(), 11)
+    np.testing.assert_array_equal(np.asarray(early.value) > 0, above)
+    np.testing.assert_array_equal(early.x_adv[~above], whole.x_adv[~above])
+
+  def test_of_a_decided_example_nothing_more_is_counted(self):
+    """The first is decided at once, where its gradient is zero."""
+    x = jnp.full((2, 2, 2, 1), 0.5)
+    climbs = jnp.asarray([0.0, 1.0])
+
+    def objective(z):
+      return climbs * (z - x).sum(axis=(1, 2, 3)) + jnp.asarray([1.0, -9.0])
+
+    cfg = AttackConfig("linf", 0.2, 0.1, 4)
+    whole = attacks.maximize(objective, x, toys.keys(2), cfg)
+    early = attacks.maximize(objective, x, toys.keys(2), cfg, stop_above=0.0)
+    self.assertEqual(whole.zero_gradients.tolist(), [4, 0])
+    self.assertEqual(early.zero_gradients.tolist(), [0, 0])
+
+  def test_it_ends_when_all_are(self):
+    calls = []
+
+    def objective(z):
+      jax.debug.callback(lambda: calls.append(1))
+      return z.sum(axis=(1, 2, 3)) - 2.0
+
+    x = jnp.full((2, 2, 2, 1), 0.49)
+    cfg = AttackConfig("linf", 0.2, 0.1, 50, num_restarts=4)
+    found = attacks.maximize(objective, x, toys.keys(2), cfg, stop_above=0.0)
+    jax.effects_barrier()
+    self.assertTrue((np.asarray(found.value) > 0).all())
+    self.assertLess(len(calls), 8)
+
+
 class ProjectTest(parameterized.TestCase):
   @parameterized.parameters("l2", "linf")
   def test_inside_on_and_outside(self, norm):
@@ -452,6 +578,9 @@ class ConfigTest(parameterized.TestCase):
     ({"num_steps": -1}, "num_steps must be an integer >= 0, got -1"),
     ({"num_steps": 1.5}, "num_steps must be an integer >= 0, got 1.5"),
     ({"num_steps": "7"}, "num_steps must be an integer >= 0, got '7'"),
+    ({"num_steps": True}, "num_steps must be an integer >= 0, got True"),
+    ({"eps": np.float32(-0.5)}, "eps must be a number >= 0, got "),
+    ({"norm": "linf", "eps": 8}, r"at most 1 for linf, got 8; .*8/255\?"),
     ({"num_restarts": 0}, "num_restarts must be an integer >= 1, got 0"),
     ({"start": "noise"}, "start must be one of .*got 'noise'"),
     ({"eps": float("inf"), "start": "random"}, "needs a finite eps, got inf"),

@@ -79,9 +79,10 @@ class PartsTest(absltest.TestCase):
         parts,
       )  # fmt: skip
       with jax.numpy_dtype_promotion("standard"):  # For optax's Adam.
-        return rows, strong_attacks.nearest_errors(
+        found, _ = strong_attacks.nearest_errors(
           model, variables, data, carlini, 8, parts
         )
+        return rows, found
 
     wanted, distances = measure(None)
     for _ in range(2):

@@ -132,10 +132,12 @@ def _random_start(batch, rank, cfg):
   keys = jax.vmap(jax.random.fold_in)(batch.keys, rank)
   shape = batch.x.shape[1:]
   if cfg.norm == "linf":
-    noise = jax.vmap(lambda k: jax.random.uniform(k, shape, minval=-1.0))(keys)
+    noise = jax.vmap(lambda k: jax.random.uniform(k, shape, jnp.float32, -1.0))(
+      keys
+    )
     size = jnp.abs(noise).max(axis=(1, 2, 3), keepdims=True)
   else:
-    noise = jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
+    noise = jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
     size = geometry.l2_norm(noise)
   delta = cfg.eps * (noise / jnp.maximum(size, 1e-12))
   return geometry.add_in_ball(batch.x, delta, cfg.norm, cfg.eps)
@@ -151,14 +153,14 @@ def _begin(z: jax.Array, cfg: ApgdConfig) -> Run:
     z_old=z,
     z_best=z,
     grad_best=jnp.zeros_like(z),
-    loss_best=jnp.full(size, -jnp.inf),
+    loss_best=jnp.full(size, -jnp.inf, jnp.float32),
     # The published code compares the first step's loss with zero.
-    loss_last=jnp.zeros(size),
-    step_size=jnp.full(size, 2.0) * cfg.eps,
-    window=jnp.full(size, 1) * _share(cfg.num_steps, 22),
+    loss_last=jnp.zeros(size, jnp.float32),
+    step_size=jnp.full(size, 2.0, jnp.float32) * cfg.eps,
+    window=jnp.full(size, 1, jnp.int32) * _share(cfg.num_steps, 22),
     since=zero,
     gains=zero,
-    loss_checked=jnp.full(size, -jnp.inf),
+    loss_checked=jnp.full(size, -jnp.inf, jnp.float32),
     halved=jnp.ones(size, bool),
   )
 
@@ -187,9 +189,10 @@ def step(
     return loss.sum(), (logits, loss)
 
   grad, (logits, loss) = jax.grad(total, has_aux=True)(run.z)
+  grad, bad = geometry.finite(grad)
   success = machine.misclassified(logits, batch.y)
   ended = run.t >= cfg.num_steps
-  tally = _count(state.tally, run.z, success, grad)
+  tally = _count(state.tally, run.z, success, grad, bad)
   tally = tally._replace(done=success | (ended & (rank + 1 >= cfg.num_runs)))
   run = _move(*_adapt(_remember(run, loss, grad), grad, cfg), batch.x, cfg)
   turn = ended & ~tally.done
@@ -209,7 +212,7 @@ def _begin_if_new(batch, rank, run: Run, cfg: ApgdConfig) -> Run:
   return jax.lax.cond(new.any(), begin, lambda run: run, run)
 
 
-def _count(tally, z, success, grad) -> machine.Tally:
+def _count(tally, z, success, grad, bad) -> machine.Tally:
   is_zero = (grad == 0).all(axis=(1, 2, 3))
   return tally._replace(
     x_adv=machine.select(success, z, tally.x_adv),
@@ -217,6 +220,7 @@ def _count(tally, z, success, grad) -> machine.Tally:
     queries=tally.queries + 1,
     gradients=tally.gradients + 1,
     zero_gradients=tally.zero_gradients + is_zero.astype(jnp.int32),
+    nonfinite_gradients=tally.nonfinite_gradients + bad.astype(jnp.int32),
   )
 
 

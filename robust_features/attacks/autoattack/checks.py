@@ -98,6 +98,16 @@ def zero_gradient_warning(name: str, num_examples: int) -> str | None:
   )
 
 
+def nonfinite_gradient_warning(name: str, num_examples: int) -> str | None:
+  """Returns a warning if examples met gradients that are not finite."""
+  if not num_examples:
+    return None
+  return (
+    f"{name}: {num_examples} examples met a gradient that is not finite, whose "
+    "entries were taken for zero; robustness may be overestimated"
+  )
+
+
 def square_warning(before: float, after: float) -> str | None:
   """Returns a warning if Square gained over the gradient attacks.
 

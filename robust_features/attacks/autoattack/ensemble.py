@@ -324,6 +324,7 @@ def _result(norm, eps, names, budget, victim, saved) -> AutoAttackResult:
     queries=by_attack(saved.queries),
     gradients=by_attack(saved.gradients),
     zero_gradients=by_attack(saved.zero_gradients),
+    nonfinite_gradients=by_attack(saved.nonfinite_gradients),
     seconds=by_attack(saved.seconds),
     warnings=_warnings(names, budget, victim, saved, second),
   )
@@ -339,6 +340,10 @@ def _warnings(names, budget, victim, saved, second) -> tuple[str, ...]:
   found += [
     checks.zero_gradient_warning(name, int(count))
     for name, count in zip(names, saved.zero_gradients, strict=True)
+  ]
+  found += [
+    checks.nonfinite_gradient_warning(name, int(count))
+    for name, count in zip(names, saved.nonfinite_gradients, strict=True)
   ]
   before = saved.correct.mean()
   for number, name in enumerate(names):

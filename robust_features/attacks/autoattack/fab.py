@@ -86,7 +86,7 @@ def init(batch: machine.Batch, cfg: FabConfig) -> FabState:
     t=zero,
     z=batch.x,
     x_best=batch.x,
-    distance=jnp.full(size, jnp.inf),
+    distance=jnp.full(size, jnp.inf, jnp.float32),
   )
 
 
@@ -100,6 +100,7 @@ def step(
   x, y = batch.x, batch.y
   target = jnp.take_along_axis(batch.targets, state.rank[:, None], axis=1)
   gap, grad = _boundary(logits_fn, state.z, y, target[:, 0])
+  grad, bad = geometry.finite(grad)
   delta = _move(state.z, x, gap, grad, cfg)
   z = geometry.add_towards(x, delta)
   adversarial = machine.misclassified(logits_fn(z).astype(jnp.float32), y)
@@ -110,7 +111,7 @@ def step(
     distance=jnp.where(closer, distance, state.distance),
     z=machine.select(adversarial, geometry.add_towards(x, cfg.beta * delta), z),
   )
-  return _advance_clock(state, x, grad, cfg)
+  return _advance_clock(state, x, grad, bad, cfg)
 
 
 def _boundary(logits_fn, z, y, target):
@@ -150,7 +151,7 @@ def _move(z, x, gap, grad, cfg: FabConfig) -> jax.Array:
   return geometry.into_box(delta + cfg.eta * from_x * alpha, x)
 
 
-def _advance_clock(state: FabState, x, grad, cfg: FabConfig) -> FabState:
+def _advance_clock(state: FabState, x, grad, bad, cfg: FabConfig) -> FabState:
   """Counts the step, and turns to the next target where it is time."""
   broken = state.distance <= cfg.eps
   ended = state.t + 1 >= cfg.num_steps
@@ -163,6 +164,7 @@ def _advance_clock(state: FabState, x, grad, cfg: FabConfig) -> FabState:
     queries=state.tally.queries + 2,
     gradients=state.tally.gradients + 1,
     zero_gradients=state.tally.zero_gradients + is_zero.astype(jnp.int32),
+    nonfinite_gradients=state.tally.nonfinite_gradients + bad.astype(jnp.int32),
   )
   turn = ended & ~done
   return state._replace(

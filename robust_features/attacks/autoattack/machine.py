@@ -43,6 +43,7 @@ class Tally(NamedTuple):
     queries: `[B]` int32 forward evaluations.
     gradients: `[B]` int32 gradient evaluations.
     zero_gradients: `[B]` int32 gradients of exactly zero.
+    nonfinite_gradients: `[B]` int32 gradients that were not finite somewhere.
   """
 
   x_adv: jax.Array
@@ -51,6 +52,7 @@ class Tally(NamedTuple):
   queries: jax.Array
   gradients: jax.Array
   zero_gradients: jax.Array
+  nonfinite_gradients: jax.Array
 
 
 class Attack(NamedTuple):
@@ -94,7 +96,7 @@ def new_tally(x: jax.Array) -> Tally:
   """Returns the tally of a batch that was not attacked yet."""
   no = jnp.zeros(x.shape[0], bool)
   zero = jnp.zeros(x.shape[0], jnp.int32)
-  return Tally(x, no, no, zero, zero, zero)
+  return Tally(x, no, no, zero, zero, zero, zero)
 
 
 def advance(

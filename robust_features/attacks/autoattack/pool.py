@@ -32,6 +32,7 @@ class Finished(NamedTuple):
     queries: `[F]`.
     gradients: `[F]`.
     zero_gradients: `[F]`.
+    nonfinite_gradients: `[F]`.
   """
 
   index: np.ndarray
@@ -40,6 +41,7 @@ class Finished(NamedTuple):
   queries: np.ndarray
   gradients: np.ndarray
   zero_gradients: np.ndarray
+  nonfinite_gradients: np.ndarray
 
 
 def round_up(count: int, multiple: int) -> int:
@@ -178,7 +180,12 @@ class Pool:
     x_adv = sharding.fetch(source)[done]
     counts = [
       sharding.fetch(count)[done]
-      for count in (tally.queries, tally.gradients, tally.zero_gradients)
+      for count in (
+        tally.queries,
+        tally.gradients,
+        tally.zero_gradients,
+        tally.nonfinite_gradients,
+      )
     ]
     finished = Finished(self._index[done], success, x_adv, *counts)
     self._index = np.where(done, -1, self._index)

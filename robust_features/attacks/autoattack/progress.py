@@ -57,6 +57,7 @@ class Progress:
     queries: `[A]` int64.
     gradients: `[A]` int64.
     zero_gradients: `[A]` int64 images.
+    nonfinite_gradients: `[A]` int64 images.
     seconds: `[A]`.
     path: File to save to, or None.
     every_s: Seconds between two saves.
@@ -73,6 +74,7 @@ class Progress:
   queries: np.ndarray
   gradients: np.ndarray
   zero_gradients: np.ndarray
+  nonfinite_gradients: np.ndarray
   seconds: np.ndarray
   path: pathlib.Path | None = None
   every_s: float = 30.0
@@ -101,6 +103,7 @@ class Progress:
       queries=zeros(np.int64),
       gradients=zeros(np.int64),
       zero_gradients=zeros(np.int64),
+      nonfinite_gradients=zeros(np.int64),
       seconds=zeros(np.float64),
       **kwargs,
     )
@@ -155,6 +158,8 @@ class Progress:
     self.queries[number] += finished.queries.sum()
     self.gradients[number] += finished.gradients.sum()
     self.zero_gradients[number] += (finished.zero_gradients > 0).sum()
+    bad = finished.nonfinite_gradients > 0
+    self.nonfinite_gradients[number] += bad.sum()
     self.seconds[number] += time.monotonic() - begun
 
   def finish_attack(self, number: int) -> None:

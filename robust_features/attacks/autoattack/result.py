@@ -24,6 +24,7 @@ class AutoAttackResult:
     queries: Forward evaluations of each attack, over all images.
     gradients: Gradient evaluations of each attack.
     zero_gradients: Images of each attack that met a gradient of exactly zero.
+    nonfinite_gradients: Images of each attack that met one not finite.
     seconds: Wall time of each attack, compilation included.
     warnings: What makes the numbers suspicious, one line each.
   """
@@ -39,6 +40,7 @@ class AutoAttackResult:
   queries: dict[str, int]
   gradients: dict[str, int]
   zero_gradients: dict[str, int]
+  nonfinite_gradients: dict[str, int]
   seconds: dict[str, float]
   warnings: tuple[str, ...]
 

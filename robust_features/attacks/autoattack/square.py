@@ -96,7 +96,7 @@ def init(batch: machine.Batch, cfg: SquareConfig) -> SquareState:
     tally=machine.new_tally(batch.x),
     t=jnp.zeros(size, jnp.int32),
     z=z,
-    margin=jnp.full(size, jnp.inf),
+    margin=jnp.full(size, jnp.inf, jnp.float32),
   )
 
 
@@ -132,7 +132,9 @@ def _propose(batch, state: SquareState, cfg: SquareConfig) -> jax.Array:
   """Returns the best points with one window changed, `[B, H, W, C]`."""
   height, width, channels = batch.x.shape[1:]
   keys = jax.vmap(jax.random.fold_in)(batch.keys, jnp.maximum(state.t, 1))
-  draw = jax.vmap(lambda key: jax.random.uniform(key, (5 + channels,)))(keys)
+  draw = jax.vmap(
+    lambda key: jax.random.uniform(key, (5 + channels,), jnp.float32)
+  )(keys)
   # The first window is query 0 of the schedule.
   halvings = jnp.searchsorted(jnp.asarray(_HALVINGS), state.t - 1)
   side = jnp.asarray(sizes(cfg, height, width), jnp.int32)[halvings]

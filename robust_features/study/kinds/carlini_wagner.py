@@ -36,7 +36,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   del name
   start = time.monotonic()
   model, variables, data = subject(study, stage)
-  distances = strong_attacks.nearest_errors(
+  distances, nonfinite = strong_attacks.nearest_errors(
     model, variables, data, stage.attack, stage.evaluate.batch_size,
     Measured(directory / "parts"),
   )  # fmt: skip
@@ -47,7 +47,11 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
       str(eps): float((distances > eps).mean()) for eps in stage.evaluate.eps
     },
     "median_distance": float(np.median(finite)) if finite.size else None,
-    "attack": {"name": "carlini_wagner_l2", **dataclasses.asdict(stage.attack)},
+    "attack": {
+      "name": "carlini_wagner_l2",
+      **dataclasses.asdict(stage.attack),
+      "nonfinite_gradient_fraction": nonfinite,
+    },
     "num_examples": data.num_examples,
     "seconds": time.monotonic() - start,
   }

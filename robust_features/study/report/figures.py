@@ -1,5 +1,6 @@
 """Figures of a study, drawn with matplotlib; colour-blind safe."""
 
+import functools
 import io
 import pathlib
 from typing import Any
@@ -15,16 +16,25 @@ from robust_features.runtime import files
 # Okabe and Ito's palette.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
            "#F0E442", "#000000")  # fmt: skip
-matplotlib.rcParams.update(
-  {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": cycler.cycler(color=COLOURS),
-    "legend.frameon": False,
-    "svg.hashsalt": "robust_features",
-  }
-)
+STYLE: Any = {
+  "font.size": 9,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.prop_cycle": cycler.cycler(color=COLOURS),
+  "legend.frameon": False,
+  "svg.hashsalt": "robust_features",
+}
+
+
+def styled(draw):
+  """Draws in the project's style, and leaves everybody else's alone."""
+
+  @functools.wraps(draw)
+  def wrapped(*args, **kwargs):
+    with matplotlib.rc_context(STYLE):
+      return draw(*args, **kwargs)
+
+  return wrapped
 
 
 def _new(width: float, height: float):
@@ -32,6 +42,7 @@ def _new(width: float, height: float):
   return figure, figure.add_subplot()
 
 
+@styled
 def save(figure, folder: pathlib.Path, name: str) -> pathlib.Path:
   """Writes `<name>.png` and `<name>.pdf`; returns the former's path."""
   for suffix in ("pdf", "png"):
@@ -41,6 +52,7 @@ def save(figure, folder: pathlib.Path, name: str) -> pathlib.Path:
   return folder / f"{name}.png"
 
 
+@styled
 def accuracies(
   rows: list[dict[str, Any]], folder: pathlib.Path
 ) -> pathlib.Path:
@@ -74,6 +86,7 @@ def _value(row: dict[str, Any], eps: str):
   return row["robust_accuracy"].get(eps) if eps else row["accuracy"]
 
 
+@styled
 def curves(models: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
   """Draws training and validation accuracy per epoch (figure 10)."""
   columns = min(4, len(models))
@@ -110,6 +123,7 @@ def curves(models: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
   return save(figure, folder, "curves")
 
 
+@styled
 def step_sweep(
   name: str, sweep: dict[str, Any], folder: pathlib.Path
 ) -> pathlib.Path:
@@ -124,6 +138,7 @@ def step_sweep(
   return save(figure, folder, name)
 
 
+@styled
 def transfer(
   name: str, found: dict[str, Any], folder: pathlib.Path
 ) -> pathlib.Path:
@@ -164,6 +179,7 @@ def _points(axes, points: list[dict[str, Any]], kind: str, **style) -> None:
     )  # fmt: skip
 
 
+@styled
 def data_sets(
   grids: dict[str, pathlib.Path], folder: pathlib.Path
 ) -> pathlib.Path:
@@ -175,6 +191,7 @@ def data_sets(
   return picture_rows(list(grids), pictures, folder)
 
 
+@styled
 def picture_rows(
   names: list[str], pictures: list[np.ndarray], folder: pathlib.Path
 ) -> pathlib.Path:

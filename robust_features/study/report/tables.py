@@ -59,17 +59,29 @@ def table(results: dict[str, Any]) -> str:
   return aligned(rows)
 
 
+_FLAWS = ("zero", "nonfinite")  # Of gradients.
+
+
 def notes(results: dict[str, Any]) -> list[str]:
   """Returns what a reader of the table must know, a line each."""
   attacks, sizes = {}, set()
   for row in results["rows"]:
     shown = dict(row["attack"])
-    stuck = shown.pop("zero_gradient_fraction", 0.0)
+    stuck = [shown.pop(f"{what}_gradient_fraction", 0.0) for what in _FLAWS]
     text = ", ".join(f"{k} {v}" for k, v in shown.items())
-    attacks[text] = max(attacks.get(text, 0.0), stuck)
+    worst = zip(stuck, attacks.get(text, stuck), strict=True)
+    attacks[text] = [max(pair) for pair in worst]
     sizes.add(row["num_examples"])
-  lines = [f"attack: {text}; examples that met a zero gradient: at most "
-           f"{stuck:.2%}" for text, stuck in attacks.items()]  # fmt: skip
+  lines = []
+  for text, (zero, bad) in attacks.items():
+    line = f"attack: {text}; examples that met a zero gradient: at most "
+    lines.append(f"{line}{zero:.2%}")
+    if bad:
+      lines.append(
+        f"warning: at most {bad:.2%} of the examples met a gradient that is "
+        "not finite, whose entries were taken for zero; robustness may be "
+        "overestimated"
+      )
   lines.append(
     "percent correct of "
     + ", ".join(str(size) for size in sorted(sizes))

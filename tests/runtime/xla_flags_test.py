@@ -1,0 +1,44 @@
+"""A flag that XLA does not know ends the process: it must never be set."""
+
+import os
+from unittest import mock
+
+import jaxlib
+from absl.testing import absltest
+
+from robust_features.runtime import xla_flags
+
+FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+
+
+class FlagsTest(absltest.TestCase):
+  def flags(self, before, known=True):
+    with (
+      mock.patch.dict(os.environ, {"XLA_FLAGS": before}),
+      mock.patch.object(xla_flags, "_is_known", return_value=known),
+    ):
+      why = xla_flags.use_all_cores()
+      return os.environ["XLA_FLAGS"], why
+
+  def test_added_to_what_is_there(self):
+    self.assertStartsWith(self.flags("")[0], f"{FLAG}=-LIBRARY")
+    self.assertStartsWith(self.flags("--a=1")[0], f"--a=1 {FLAG}=-LIBRARY")
+
+  def test_a_users_own_is_kept(self):
+    self.assertEqual(self.flags(f"{FLAG}="), (f"{FLAG}=", ""))
+
+  def test_one_line_where_it_is_not_known(self):
+    flags, why = self.flags("--a=1", known=False)
+    self.assertEqual(flags, "--a=1")
+    self.assertRegex(why, f"^jaxlib {jaxlib.__version__} does not know {FLAG}:")
+
+  def test_the_installed_library_is_looked_at(self):
+    """The pinned jaxlib knows it; no library knows a flag of nobody."""
+    if jaxlib.__version__ == "0.10.2":
+      self.assertTrue(xla_flags._is_known())
+    with mock.patch.object(xla_flags, "_FLAG", "xla_flag_of_nobody"):
+      self.assertFalse(xla_flags._is_known())
+
+
+if __name__ == "__main__":
+  absltest.main()
