@@ -229,7 +229,11 @@ class RerunTest(StudyTestCase):
 def numbers(results):
   """Returns everything but the times."""
   if isinstance(results, dict):
-    return {k: numbers(v) for k, v in results.items() if "seconds" not in k}
+    return {
+      k: numbers(v)
+      for k, v in results.items()
+      if "seconds" not in k and k != "date"
+    }
   return [numbers(v) for v in results] if isinstance(results, list) else results
 
 
