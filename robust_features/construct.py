@@ -166,8 +166,8 @@ def _noise(cfg, x, label, keys, key, attack) -> attacks.AttackResult:
   if cfg.fixed_noise != "none":
     noise = objectives.pattern(keys, x.shape[1:], attack.norm, attack.eps)
     z = jnp.clip(x + noise, 0.0, 1.0)
-  nothing = jnp.zeros(x.shape[0])
-  return attacks.AttackResult(z, nothing, nothing.astype(jnp.int32))
+  none = jnp.zeros(x.shape[0], jnp.int32)
+  return attacks.AttackResult(z, none.astype(jnp.float32), none, none)
 
 
 def construct(
