@@ -16,7 +16,13 @@ import jax
 from absl import app, flags, logging
 
 from robust_features.recipes import config_file
-from robust_features.runtime import (files, preemption, processes, workdir, xla_flags)
+from robust_features.runtime import (
+  files,
+  preemption,
+  processes,
+  workdir,
+  xla_flags,
+)
 
 _CONFIG = flags.DEFINE_string(
   "config", None,
