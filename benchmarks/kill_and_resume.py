@@ -28,7 +28,14 @@ import time
 from typing import Any
 
 # What may differ between two runs that found the same.
-NOT_NUMBERS = ("seconds", "train_seconds", "commit", "versions", "devices")
+NOT_NUMBERS = (
+  "seconds",
+  "train_seconds",
+  "compile_seconds",
+  "commit",
+  "versions",
+  "devices",
+)
 # Written by every sitting before its first stage.
 MARKER = "config.txt"
 # Files of a data set that tell wall times.
@@ -100,7 +107,7 @@ def command(
   ]
 
 
-def _stamp(marker: pathlib.Path) -> int:
+def stamp(marker: pathlib.Path) -> int:
   """Returns when a file was last written, in nanoseconds; 0 for never."""
   return marker.stat().st_mtime_ns if marker.exists() else 0
 
@@ -124,7 +131,7 @@ def run_through(
     ).returncode
   if status:
     raise RuntimeError(f"the study failed with status {status}; see {log}")
-  return time.time() - _stamp(marker) / 1e9
+  return time.time() - stamp(marker) / 1e9
 
 
 def kill_after(
@@ -141,12 +148,12 @@ def kill_after(
   Raises:
     RuntimeError: If it failed by itself.
   """
-  before = _stamp(marker)
+  before = stamp(marker)
   with log.open("ab") as file:
     process = subprocess.Popen(
       arguments, stdout=file, stderr=file, start_new_session=True
     )
-    while process.poll() is None and _stamp(marker) == before:
+    while process.poll() is None and stamp(marker) == before:
       time.sleep(0.02)
     try:
       status = process.wait(timeout=seconds)

@@ -130,8 +130,8 @@ def _act(overrides: dict[str, str]) -> None:
     )
   config = config_file.load(_CONFIG.value, overrides)
   not_set = xla_flags.use_all_cores()
-  _join()
   preemption.install()
+  _join()
   _require_device()
   if not_set and jax.default_backend() == "cpu":
     sys.stderr.write(f"{not_set}\n")
@@ -164,11 +164,11 @@ def main(overrides: dict[str, str], argv: list[str]) -> None:
   except preemption.Stopped as stopped:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")
     sys.exit(processes.STOPPED)
-  except jax.errors.JaxRuntimeError as error:
+  except (jax.errors.JaxRuntimeError, ValueError, OSError) as error:
     processes.end_if_lost(error)
-    processes.fail_alone()
-    raise
-  except (ValueError, OSError) as error:
+    if isinstance(error, jax.errors.JaxRuntimeError):
+      processes.fail_alone()
+      raise
     _fail(_explained(error))
 
 

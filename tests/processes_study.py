@@ -1,4 +1,4 @@
-"""Config of a study that has every kind of stage, on toy images.
+"""Config of a study that has every kind of stage but two, on toy images.
 
 Run by `processes_test` through `main`, with `--config.data.D.data_dir`.
 """

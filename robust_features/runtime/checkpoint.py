@@ -10,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from robust_features.runtime import processes, sharding
 from robust_features.runtime.files import digest
 
 
@@ -82,7 +83,13 @@ class Checkpoints:
     where = self.directory / str(step)
     try:
       like = _structure(where) if like is None else like
-      abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+      # The file remembers devices that this run need not have.
+      abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+          leaf.shape, leaf.dtype, sharding=sharding.everywhere()
+        ),
+        like,
+      )
       found = self._manager.restore(
         step,
         args=ocp.args.Composite(
@@ -91,6 +98,8 @@ class Checkpoints:
         ),
       )
     except Exception as error:  # Orbax and TensorStore raise many kinds.
+      if processes.is_loss(error):
+        raise
       raise _damaged(where, error) from None
     state, content = found["state"], found["metadata"]
     if digest(state) != content["digest"]:

@@ -23,6 +23,14 @@ _SHUTDOWN_SECONDS = 10
 # Exit statuses.
 STOPPED = 143
 LOST = 134  # As where JAX itself notices and aborts.
+# How errors begin that collectives and barriers end in, of whatever type.
+_LOSSES = tuple(
+  f"{status}:"
+  for status in (
+    "ABORTED", "CANCELLED", "DATA_LOSS", "DEADLINE_EXCEEDED",
+    "FAILED_PRECONDITION", "INTERNAL", "UNAVAILABLE", "UNKNOWN",
+  )
+)  # fmt: skip
 
 
 def join(
@@ -137,10 +145,14 @@ def fail_alone(seconds: float = 5.0) -> None:
     timer.start()
 
 
+def is_loss(error: Exception) -> bool:
+  """Returns whether an error of JAX means that another process is gone."""
+  return several() and str(error).startswith(_LOSSES)
+
+
 def end_if_lost(error: Exception) -> None:
-  """Ends with status 134 where an error means that another process is gone."""
-  own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
-  if several() and not str(error).startswith(own):
+  """Ends with status 134 where another process is gone."""
+  if is_loss(error):
     end(
       f"process {jax.process_index()} lost another one "
       f"({str(error).splitlines()[0][:200]}); run the same command on all of "

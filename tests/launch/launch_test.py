@@ -1,8 +1,7 @@
-"""The sweep and the launch scripts: what they print, run and sum up."""
+"""The sweep: what it prints, runs and sums up; and the kills of a study."""
 
 import importlib.util
 import json
-import os
 import pathlib
 import shlex
 import subprocess
@@ -190,50 +189,6 @@ class SweepTest(parameterized.TestCase):
     with self.assertRaises(SystemExit) as caught:
       sweep.run_all([stop, fail])
     self.assertEqual(caught.exception.code, 143)
-
-
-class ScriptsTest(parameterized.TestCase):
-  @parameterized.parameters("tpu_pod.sh", "slurm.sbatch")
-  def test_shell_is_valid(self, name):
-    found = run("bash", "-n", LAUNCH / name)
-    self.assertEqual(found.returncode, 0, found.stderr)
-
-  def test_tpu_pod_prints_and_executes_nothing(self):
-    # With an empty PATH but for coreutils' builtins, gcloud cannot be called.
-    found = run(
-      "/bin/bash", LAUNCH / "tpu_pod.sh", "--dry_run", "study", "us-x1-a",
-      "v5litepod-16", "configs/cifar_robust.py", "--config.seed=1",
-      env={"PATH": os.environ["PATH"], "WORKDIR": "/mnt/shared/run"},
-    )  # fmt: skip
-    self.assertEqual(found.returncode, 0, found.stderr)
-    for part in (
-      "queued-resources create study", "--accelerator-type v5litepod-16",
-      "--worker=all", "--config=configs/cifar_robust.py --config.seed=1",
-      "--workdir=/mnt/shared/run", "--distributed", "queued-resources delete",
-    ):  # fmt: skip
-      self.assertIn(part, found.stdout)
-
-  def test_tpu_pod_wants_its_arguments(self):
-    found = run("bash", LAUNCH / "tpu_pod.sh", "--dry_run", "only-a-name")
-    self.assertEqual(found.returncode, 1)
-    self.assertIn("usage:", found.stderr)
-
-  def test_slurm_prints_its_command(self):
-    found = run(
-      "bash", LAUNCH / "slurm.sbatch", "configs/cifar_robust.py",
-      "--config.seed=1", env={"PATH": os.environ["PATH"], "DRY_RUN": "1"},
-    )  # fmt: skip
-    self.assertEqual(found.returncode, 0, found.stderr)
-    self.assertIn(
-      "robust_features.main --config=configs/cifar_robust.py", found.stdout
-    )
-    self.assertIn("--config.seed=1", found.stdout)
-
-  def test_sky_file_names_what_exists(self):
-    text = (LAUNCH / "sky.yaml").read_text()
-    self.assertIn("robust_features.main", text)
-    self.assertIn("CONFIG: configs/cifar_robust.py", text)
-    self.assertTrue((ROOT / "configs" / "cifar_robust.py").exists())
 
 
 class KillsTest(absltest.TestCase):

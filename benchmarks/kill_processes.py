@@ -1,0 +1,183 @@
+"""Shows that a study of two processes survives what ends processes.
+
+Runs a study on two processes in peace, then under fire: at random moments one
+process, or both, gets SIGKILL, SIGTERM or SIGSTOP. Each time the exit statuses
+must be those of the contract (143 for stopped and saved, 128 and above for a
+lost process), the others must end within 45 seconds, and the same command is
+given again. In the end every number of `results.json` (all but wall times,
+versions and the commit), every checksum and every shard must equal those of the
+run in peace, and no process and no half-written file may be left.
+
+Command, about half a minute a kill on two idle cores:
+  python -m benchmarks.kill_processes --kills=25
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks import kill_and_resume
+
+_PATIENCE = 45.0  # Seconds that the others may take to end.
+_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
+_TARGETS = ((0,), (1,), (0, 1))
+
+
+def _free_port() -> int:
+  with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    return listener.getsockname()[1]
+
+
+def start(
+  args: argparse.Namespace, workdir: pathlib.Path, cache: pathlib.Path
+) -> list[subprocess.Popen]:
+  """Starts the study's two processes, with one device each."""
+  coordinator = f"127.0.0.1:{_free_port()}"
+  one_device = "--xla_force_host_platform_device_count=1"
+  started = []
+  for number in range(2):
+    with (workdir.parent / f"process_{number}.log").open("ab") as log:
+      started.append(
+        subprocess.Popen(
+          [
+            *kill_and_resume.command(args, workdir, cache),
+            "--config.run.chunk_steps=1", f"--coordinator={coordinator}",
+            "--num_processes=2", f"--process_id={number}",
+          ],
+          stdout=log, stderr=log, start_new_session=True,
+          env=os.environ | {"XLA_FLAGS": one_device},
+        )
+      )  # fmt: skip
+  return started
+
+
+def run_through(args, workdir: pathlib.Path, cache: pathlib.Path) -> float:
+  """Runs the study to its end; returns the seconds.
+
+  Raises:
+    RuntimeError: If it fails.
+  """
+  begin = time.monotonic()
+  statuses = [process.wait() for process in start(args, workdir, cache)]
+  if statuses != [0, 0]:
+    raise RuntimeError(f"the study ended with {statuses}; see {workdir.parent}")
+  return time.monotonic() - begin
+
+
+def disturb(
+  processes: list[subprocess.Popen], number: int, targets: tuple[int, ...]
+) -> str:
+  """Sends a signal; returns what is wrong with how the processes end.
+
+  Args:
+    processes: The study's.
+    number: The signal.
+    targets: Which of them get it.
+  """
+  for target in targets:
+    processes[target].send_signal(number)
+  end, wrong = time.monotonic() + _PATIENCE, []
+  for i, process in enumerate(processes):
+    if number == signal.SIGSTOP and i in targets:
+      continue
+    try:
+      status = process.wait(max(end - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+      wrong.append(f"process {i} still runs after {_PATIENCE:g} s")
+      continue
+    # Killed by a signal, as a shell tells it.
+    status = 128 - status if status < 0 else status
+    if status != 143 if number == signal.SIGTERM else status < 128:
+      wrong.append(f"process {i} ended with status {status}")
+  for process in processes:
+    process.kill()  # The stopped ones, and those that would not end.
+    process.wait()
+  return "; ".join(wrong)
+
+
+def under_fire(args, workdir, cache, seconds: float) -> list[str]:
+  """Disturbs a study `args.kills` times, then finishes it.
+
+  Returns:
+    What went wrong.
+  """
+  generator, wrong = random.Random(args.seed), []
+  for kill in range(args.kills):
+    number = _SIGNALS[kill % len(_SIGNALS)]
+    targets = generator.choice(_TARGETS)
+    marker = workdir / kill_and_resume.MARKER
+    before = kill_and_resume.stamp(marker)
+    processes = start(args, workdir, cache)
+    while kill_and_resume.stamp(marker) == before and not processes[0].poll():
+      time.sleep(0.05)
+    time.sleep(generator.uniform(0.0, seconds / 2))
+    if any(process.poll() is not None for process in processes):
+      statuses = [process.wait() for process in processes]
+      if statuses != [0, 0]:
+        wrong.append(f"ended by itself with {statuses}")
+      shutil.rmtree(workdir)  # It was finished: begin again.
+      continue
+    begin = time.monotonic()
+    found = disturb(processes, number, targets)
+    took = time.monotonic() - begin
+    name = signal.Signals(number).name
+    print(
+      f"{kill + 1}: {name} to {targets}, over after {took:.1f} s"
+      + (f": {found}" if found else ""),
+      flush=True,
+    )
+    wrong += [found] if found else []
+  run_through(args, workdir, cache)
+  return wrong
+
+
+def left_behind(workdir: pathlib.Path) -> list[str]:
+  """Returns half-written files that a finished study should not have."""
+  return sorted(
+    str(path.relative_to(workdir))
+    for path in workdir.rglob("*")
+    if path.name.startswith(".") or path.name.endswith(".orbax-checkpoint-tmp")
+  )
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Prints a verdict; exits with status 1 if anything is wrong."""
+  parser = argparse.ArgumentParser(
+    description="Kills a study of two processes and compares its results.",
+    allow_abbrev=False,
+  )
+  parser.add_argument("--config", default="configs/quickstart.py:smoke")
+  parser.add_argument("--kills", type=int, default=25)
+  parser.add_argument("--seed", type=int, default=0, help="of the moments")
+  parser.add_argument(
+    "--checkpoint_every_seconds", type=float, default=0.5,
+    help="least time between two checkpoints",
+  )  # fmt: skip
+  args = parser.parse_args(argv)
+  root = pathlib.Path(tempfile.mkdtemp(prefix="kills-"))
+  peace, war, cache = root / "peace", root / "war", root / "cache"
+  print(f"undisturbed: {run_through(args, peace, cache):.1f} s", flush=True)
+  again = root / "again"  # Compiled by now: what there is to disturb.
+  seconds = run_through(args, again, cache)
+  wrong = kill_and_resume.compare(peace, again)
+  wrong += under_fire(args, war, cache, seconds)
+  wrong += kill_and_resume.compare(peace, war)
+  wrong += [f"left: {path}" for path in left_behind(war)]
+  if wrong:
+    sys.exit(f"FAILED, see {root}\n" + "\n".join(wrong[:20]))
+  count = len(kill_and_resume.shard_checksums(peace))
+  print(f"PASSED: equal numbers and {count} equal shard files, nothing left")
+  shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+  main()
