@@ -145,7 +145,8 @@ def left_behind(workdir: pathlib.Path) -> list[str]:
   return sorted(
     str(path.relative_to(workdir))
     for path in workdir.rglob("*")
-    if path.name.startswith(".") or path.name.endswith(".orbax-checkpoint-tmp")
+    if path.name.endswith(".orbax-checkpoint-tmp")
+    or (path.name.startswith(".") and path.name != ".lock")  # Held by nobody.
   )
 
 
