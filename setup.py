@@ -38,6 +38,7 @@ setuptools.setup(
     "optax",
     "orbax-checkpoint",
     "pillow",
+    "pyarrow",
     "requests",
     "scikit-learn",
     "scipy",

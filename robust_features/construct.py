@@ -195,7 +195,8 @@ def construct(
     pool: Training images that "image" starts from.
     directory: Where shards, manifest, card and grid go.
     key: Of targets, starts and noise, folded with each example's index.
-    origin: Recorded in the manifest: config, source checkpoint, commit.
+    origin: Recorded in the manifest: config, source checkpoint, commit. A
+      source's name under "originals" tells the card the images' licence.
     name: For the progress bar.
     repel: (architecture, variables) of models that are to stay unfooled.
     spared_by: The model of `spare="predicted"`.
@@ -240,13 +241,14 @@ def construct(
       else:
         bar.update(len(indices))
   manifest = writer.finish(
+    kind=cfg.kind,
     num_shards=len(bounds),
     class_names=dataset.class_names,
     pixels=cfg.pixels,
     separability=_separability(cfg, dataset, key, writer, size),
   )
   first = constructed.load(directory)
-  constructed.write_card(directory, cfg.kind, manifest)
+  constructed.write_card(directory, manifest)
   constructed.write_grid(
     directory,
     grid([dataset.images[:10], first.images[:10]]),

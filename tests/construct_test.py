@@ -520,11 +520,11 @@ class RecordTest(parameterized.TestCase):
     self.assertEqual(found.num_examples, 24)
     card = (folder / "card.md").read_text()
     for text in (
-      "# D_robust", "24 examples", "uint8, 0 to 255", manifest["sha256"],
+      "# D_robust", "24 training images", "uint8, 0 to 255", manifest["sha256"],
       f"{manifest['mean']['moved_from_original']:.4f}", "source_digest: `abc`",
-      f"for {manifest['mean']['success']:.2%} of the",
-      f"{manifest['mean']['success_augmented']:.2%} under a crop",
-      f"perturbations for {manifest['separability']:.2%}",
+      f"images as stored | {manifest['mean']['success']:.2%} |",
+      f"crop and a flip | {manifest['mean']['success_augmented']:.2%} |",
+      f"by their perturbations | {manifest['separability']:.2%} |",
       "left as they are: 0",
     ):  # fmt: skip
       self.assertIn(text, card)

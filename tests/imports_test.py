@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(robust_features.__file__).parent
 LEVELS = (
   ("runtime", "theory"),
   ("attacks", "models", "data"),
-  ("evaluate", "trained", "usefulness", "objectives", "ridge",
+  ("evaluate", "export", "trained", "usefulness", "objectives", "ridge",
    "construct_config"),
   ("train_step", "pytorch"),
   ("train", "construct", "strong_attacks"),

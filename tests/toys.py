@@ -107,14 +107,14 @@ def write_tfds(data_dir, num_train=90, num_test=40):
   import tensorflow_datasets as tfds
   from tensorflow_datasets.core import registered
 
-  from robust_features.data import prepare
+  from robust_features.data import pixels
 
   tfds.disable_progress_bar()
 
   def examples(split, num):
     data = dataset(num, seed=len(split), num_classes=10, size=32)
     for i, image in enumerate(data.images):
-      png = prepare.encode_png(image)
+      png = pixels.encode_png(image)
       yield i, {"id": str(i), "image": png, "label": int(data.labels[i])}
 
   base = tfds.builder_cls("cifar10")  # Registers it; must come first.

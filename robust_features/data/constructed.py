@@ -3,7 +3,8 @@
   00000-images.npy  00000-labels.npy  00000-original_labels.npy  00000.json
   00001-images.npy  ...
   manifest.json     checksums, statistics, origin; written last
-  card.md           the same for people
+  origin.json       every setting that made it
+  card.md           what people ask for, as the Hugging Face hub reads it
   grid.png          originals above, constructed below
 
 A shard counts once its json is there, which names the checksums of its arrays.
@@ -16,11 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from robust_features.data import card
 from robust_features.data import dataset as ds
 from robust_features.runtime import files
 
 ARRAYS = ("images", "labels", "original_labels")
-REMEDY = "delete the data set's folder and construct it again"
+_MANIFEST_FIELDS = {
+  "class_counts", "class_names", "image_shape", "kind", "mean", "num_examples",
+  "num_spared", "origin", "pixels", "separability", "sha256", "shards",
+}  # fmt: skip
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -79,15 +84,21 @@ class Writer:
     return whole[0][:num_examples], whole[1][:num_examples]
 
   def finish(
-    self, num_shards: int, class_names: tuple[str, ...], pixels: str,
+    self, kind: str, num_shards: int, class_names: tuple[str, ...], pixels: str,
     separability: float,
   ) -> dict[str, Any]:  # fmt: skip
     """Writes and returns the manifest of the complete data set."""
+    first = self._array(0, "images")
+    labels = [self._array(i, "labels") for i in range(num_shards)]
+    counts = np.bincount(np.concatenate(labels), minlength=len(class_names))
     shards = [files.read_json(self._record(i)) for i in range(num_shards)]
     count = sum(shard["num_examples"] for shard in shards)
     names = [name for name in shards[0]["sums"] if name != "seconds"]
     manifest = {
+      "kind": kind,
       "origin": self.origin,
+      "image_shape": list(first.shape[1:]),
+      "class_counts": counts.tolist(),
       "num_examples": count,
       "class_names": list(class_names),
       "pixels": pixels,
@@ -109,6 +120,18 @@ class Writer:
     files.write_json(self.directory / "manifest.json", manifest)
     return manifest
 
+  def _array(self, number: int, name: str) -> np.ndarray:
+    path = self.directory / f"{number:05d}-{name}.npy"
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _remedy(directory: pathlib.Path) -> str:
+  """Returns what makes the set anew, from where it lies."""
+  stage = directory.parent
+  if (stage / "result.json").exists():  # The study takes the stage for done.
+    return f"delete {stage} and run the same command, which makes it anew"
+  return f"delete {directory} and make it, or copy it, again"
+
 
 def _read_shard(
   directory: pathlib.Path, number: int, record: dict[str, Any]
@@ -117,30 +140,62 @@ def _read_shard(
   for name in ARRAYS:
     path = directory / f"{number:05d}-{name}.npy"
     if not path.exists():
-      raise ds.DataError(f"{path} is missing; {REMEDY}")
+      raise ds.DataError(f"{path} is missing; {_remedy(directory)}")
     content = path.read_bytes()
     if files.sha256(content) != record["sha256"][name]:
-      raise ds.DataError(f"{path} does not match its checksum; {REMEDY}")
+      raise ds.DataError(
+        f"{path} does not match its checksum; {_remedy(directory)}"
+      )
     arrays[name] = np.load(io.BytesIO(content), allow_pickle=False)
   return arrays
+
+
+def find(directory: str | pathlib.Path) -> pathlib.Path:
+  """Returns the folder of the manifest: this one, or `data` of a stage's.
+
+  Raises:
+    ds.DataError: If neither holds a finished data set.
+  """
+  directory = pathlib.Path(directory)
+  for folder in (directory, directory / "data"):
+    if (folder / "manifest.json").exists():
+      return folder
+  raise ds.DataError(
+    f"{directory} holds no finished data set (manifest.json is missing);"
+    f" {_remedy(directory)}"
+  )
+
+
+def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
+  """Returns the manifest of the folder that `find` found.
+
+  Raises:
+    ds.DataError: If it is damaged, or of something else.
+  """
+  path = directory / "manifest.json"
+  try:
+    manifest = files.read_json(path)
+  except ValueError as error:
+    reason = str(error).partition("; ")[0]
+    raise ds.DataError(f"{reason}; {_remedy(directory)}") from None
+  if not isinstance(manifest, dict) or not set(manifest) >= _MANIFEST_FIELDS:
+    raise ds.DataError(
+      f"{path} is not of a constructed data set; {_remedy(directory)}"
+    )
+  return manifest
 
 
 def load(directory: str | pathlib.Path) -> ds.Dataset:
   """Loads a constructed data set, verifying every checksum.
 
+  Args:
+    directory: Its folder, or that of the stage that made it.
+
   Raises:
     ds.DataError: If it is missing, incomplete, damaged or something else.
   """
-  directory = pathlib.Path(directory)
-  if not (directory / "manifest.json").exists():
-    raise ds.DataError(
-      f"{directory} holds no finished data set (manifest.json is missing)"
-    )
-  manifest = files.read_json(directory / "manifest.json")
-  if not isinstance(manifest, dict) or "shards" not in manifest:
-    raise ds.DataError(
-      f"{directory / 'manifest.json'} is not of a constructed data set"
-    )
+  directory = find(directory)
+  manifest = read_manifest(directory)
   shards = [
     _read_shard(directory, number, record)
     for number, record in enumerate(manifest["shards"])
@@ -166,39 +221,15 @@ def write_grid(directory: str | pathlib.Path, picture: np.ndarray) -> None:
   files.write_bytes(pathlib.Path(directory) / "grid.png", buffer.getvalue())
 
 
-def write_card(
-  directory: str | pathlib.Path, kind: str, manifest: dict[str, Any]
-) -> None:
-  """Writes `card.md`: what the data set is and what was measured on it."""
-  mean, origin = manifest["mean"], manifest["origin"]
-  low = "0 to 255 in steps of 1" if manifest["pixels"] == "uint8" else "0 to 1"
-  lines = [
-    f"# D_{kind}",
+def write_card(directory: str | pathlib.Path, manifest: dict[str, Any]) -> None:
+  """Writes `card.md`, and `origin.json` with the settings it leaves out."""
+  directory = pathlib.Path(directory)
+  loading = (
+    "from robust_features.data import constructed",
     "",
-    "![originals above, constructed below](grid.png)",
-    "",
-    f"- {manifest['num_examples']} examples, classes: "
-    + ", ".join(manifest["class_names"]),
-    f"- Pixels stored and trained on: {manifest['pixels']}, {low}",
-    f"- Mean l2 distance from the original: {mean['moved_from_original']:.4f}; "
-    f"from where the climb started: {mean['moved_from_start']:.4f} "
-    "(pixels in [0, 1])",
-    f"- Mean objective: {mean['objective_start']:.4f} at the start, "
-    f"{mean['objective_end']:.4f} at the end, "
-    f"{mean['objective_stored']:.4f} as stored",
-    f"- The source model predicts the label for {mean['success']:.2%} of the "
-    f"stored images ({mean['success_before_rounding']:.2%} before rounding, "
-    f"{mean['success_augmented']:.2%} under a crop and a flip)",
-    f"- Images left as they are: {manifest['num_spared']}",
-    "- A linear classifier tells the labels of held-out examples by their "
-    f"perturbations for {manifest['separability']:.2%}",
-    f"- Examples that met a zero gradient: {mean['met_zero_gradient']:.2%}",
-    f"- Wall time: {manifest['seconds']:.0f} s",
-    f"- sha256: `{manifest['sha256']}`",
-    "",
-    "## Origin",
-    "",
-    *(f"- {name}: `{value}`" for name, value in sorted(origin.items())),
-    "",
-  ]
-  files.write_text(pathlib.Path(directory) / "card.md", "\n".join(lines))
+    'dataset = constructed.load("DIR")  # This folder, once you have it.',
+    "dataset.images, dataset.labels, dataset.class_names",
+  )
+  text = card.render(manifest, loading, picture="grid.png")
+  files.write_text(directory / "card.md", text)
+  files.write_json(directory / "origin.json", manifest["origin"])

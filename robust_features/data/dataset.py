@@ -183,6 +183,11 @@ def take(dataset: Dataset, indices: np.ndarray) -> Dataset:
   )
 
 
+def empty_like(dataset: Dataset) -> Dataset:
+  """Returns no example, of the same shape and classes."""
+  return take(dataset, np.zeros(0, np.int64))
+
+
 def subset(dataset: Dataset, num_examples: int, seed: Seed) -> Dataset:
   """Returns a random subset, in the order of the original; 0 means all of it.
 
@@ -204,6 +209,54 @@ def subset(dataset: Dataset, num_examples: int, seed: Seed) -> Dataset:
     )
   order = np.random.default_rng(seed).permutation(dataset.num_examples)
   return take(dataset, np.sort(order[:num_examples]))
+
+
+def sample(dataset: Dataset, num_examples: int, seed: Seed) -> Dataset:
+  """Returns a random sample in which every class has its share; 0 is all.
+
+  It does not depend on the order of the set: the first images of a sorted one
+  would be of one class. A class's share is rounded by Webster's method, so a
+  larger sample of the same seed contains the smaller one.
+
+  Args:
+    dataset: The data set to draw from.
+    num_examples: Size of the sample; all there are if there are fewer.
+    seed: The same seed gives the same sample.
+
+  Returns:
+    The sample, in the order of the original.
+  """
+  if num_examples == 0 or num_examples >= dataset.num_examples:
+    return dataset
+  return take(dataset, np.sort(_stratified_order(dataset, seed)[:num_examples]))
+
+
+def split_stratified(
+  dataset: Dataset, num_examples: int, seed: Seed
+) -> tuple[Dataset, Dataset]:
+  """Returns (what `sample` leaves, what it takes), both in order."""
+  order = _stratified_order(dataset, seed)
+  taken, left = order[:num_examples], order[num_examples:]
+  return take(dataset, np.sort(left)), take(dataset, np.sort(taken))
+
+
+def _stratified_order(dataset: Dataset, seed: Seed) -> np.ndarray:
+  """Returns a random order in which every class advances at its own rate."""
+  rng = np.random.default_rng(seed)
+  # Webster's divisors: a class of n has its turns at 0.5/n, 1.5/n, ...; who is
+  # first among equals, and with which example, is random.
+  turns = np.empty(dataset.num_examples)
+  for label in np.unique(dataset.labels):
+    (members,) = np.nonzero(dataset.labels == label)
+    turns[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(
+      members
+    )
+  return np.lexsort((rng.random(len(turns)), turns))
+
+
+def class_counts(dataset: Dataset) -> np.ndarray:
+  """Returns how many examples each class has, `[num_classes]`."""
+  return np.bincount(dataset.labels, minlength=dataset.num_classes)
 
 
 def split_validation(

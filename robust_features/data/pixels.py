@@ -1,9 +1,13 @@
 """Images as Pillow opens them, turned into arrays that can be stacked."""
 
+import io
+
 import numpy as np
 import PIL.Image
 
 from robust_features.data.dataset import DataError
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def to_array(
@@ -11,13 +15,26 @@ def to_array(
 ) -> np.ndarray:
   """Returns a Pillow image as uint8 `[H, W, C]`.
 
+  Sixteen bits of grey are scaled to eight (Pillow would clip them), and what
+  is transparent lies on white unless there is a channel for it. An embedded
+  colour profile is not applied.
+
   Args:
-    image: Any 8-bit image.
+    image: Of 1, 8 or 16 bits a channel.
     channels: 1 for grey, 3 for RGB, 4 for RGBA.
     image_size: The shorter side is resized to this many pixels (bilinear,
       antialiased) and the centre cropped square; 0 changes nothing.
+
+  Raises:
+    ValueError: If the pixels are floats or 32-bit integers, whose range nobody
+      knows, or of colours that Pillow cannot convert.
   """
-  image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+  image = _eight_bits(image)
+  if channels != 4 and image.has_transparency_data:
+    image = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", image.size, "white")
+    image = PIL.Image.alpha_composite(white, image)
+  image = image.convert(_MODES[channels])
   if image_size and image.size != (image_size, image_size):
     scale = image_size / min(image.size)
     width, height = (max(round(s * scale), image_size) for s in image.size)
@@ -26,6 +43,28 @@ def to_array(
     image = image.crop((left, top, left + image_size, top + image_size))
   array = np.asarray(image)
   return array[..., None] if array.ndim == 2 else array
+
+
+def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+  # Pillow opens a PGM of more than 8 bits as "I", scaled to 16 bits.
+  if image.mode.startswith("I;16") or (
+    image.mode == "I" and image.format == "PPM"
+  ):
+    levels = np.asarray(image).astype(np.float64) * (255 / 65535)
+    return PIL.Image.fromarray(np.rint(levels).astype(np.uint8))
+  if image.mode in ("I", "F"):
+    kind = {"I": "32-bit integers", "F": "floats"}[image.mode]
+    raise ValueError(f"its pixels are {kind}, of no known range")
+  return image
+
+
+def encode_png(image: np.ndarray) -> bytes:
+  """Returns a uint8 image `[H, W, C]`, C of 1, 3 or 4, as PNG bytes."""
+  if image.shape[-1] == 1:
+    image = image[..., 0]
+  buffer = io.BytesIO()
+  PIL.Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+  return buffer.getvalue()
 
 
 def stack(images: list[np.ndarray], where: str) -> np.ndarray:

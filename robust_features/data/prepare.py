@@ -18,26 +18,24 @@ Whatever goes wrong, one line says so and what to do, the exit status is 1, and
 nothing is left behind in `data_dir`.
 """
 
-import argparse
 import contextlib
-import io
 import os
 import pathlib
-import signal
 import sys
 import tempfile
 import types
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
-import PIL.Image
 import requests
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 from tensorflow_datasets.core.download import download_manager, extractor
 
+from robust_features.data import pixels
 from robust_features.data.dataset import DataError
+from robust_features.runtime import command
 
 # tfds itself retries for minutes before it gives up on a missing network.
 _PROBE_SECONDS = 15
@@ -163,20 +161,11 @@ def _encode_examples(examples: Any, features: Any) -> Iterator[tuple]:
   ]
   for name, example in examples:
     encoded = {
-      key: encode_png(example[key])
+      key: pixels.encode_png(example[key])
       for key in keys
       if isinstance(example[key], np.ndarray)
     }
     yield name, {**example, **encoded}
-
-
-def encode_png(image: np.ndarray) -> bytes:
-  """Returns a uint8 image `[H, W, C]`, C of 1, 3 or 4, as PNG bytes."""
-  if image.shape[-1] == 1:
-    image = image[..., 0]
-  buffer = io.BytesIO()
-  PIL.Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-  return buffer.getvalue()
 
 
 @contextlib.contextmanager
@@ -248,22 +237,14 @@ def _by_hand(url_infos: dict[str, Any]) -> str:
   )
 
 
-class _Parser(argparse.ArgumentParser):
-  """A parser whose errors are one line and exit status 1."""
-
-  def error(self, message: str) -> NoReturn:
-    self.exit(1, f"error: {message}\n")
-
-
 def main(argv: list[str] | None = None) -> int:
   """Runs the command and returns its exit status."""
-  parser = _Parser(description=(__doc__ or "").splitlines()[0])
+  parser = command.Parser(description=(__doc__ or "").splitlines()[0])
   parser.add_argument("--dataset", required=True, help="tfds name: cifar10")
   parser.add_argument("--data_dir", required=True, help="folder to write to")
   parser.add_argument("--from_archive", help="archive to use, not the network")
   args = parser.parse_args(argv)
-  # So that the clean-up also runs when a scheduler ends the job.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  command.end_on_sigterm()
   try:
     path = prepare(args.dataset, args.data_dir, args.from_archive)
   except DataError as error:

@@ -8,13 +8,22 @@ No loader needs TensorFlow or PyTorch, and none reads a pickle.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
 
+from robust_features.data import (
+  constructed,
+  image_folder,
+  npz,
+  planted,
+  released,
+  tfds_source,
+)
 from robust_features.data import dataset as dataset_lib
-from robust_features.data import image_folder, npz, planted, tfds_source
 from robust_features.data.dataset import DataError, Dataset, Splits
+from robust_features.runtime import logs
 
 # Draws that share the config's seed and must not share their randomness.
 # None is zero: to NumPy the seeds (7,) and (7, 0) are the same.
@@ -28,17 +37,30 @@ _DIGITS_TEST = 297  # Leaves 1,500 of the 1,797 to train on.
 class DataConfig:
   """Which data set, and how much of it.
 
+  Numbers of images are what a config made for CIFAR-10 wants at most, so that
+  it also runs on a few hundred photographs: a smaller set is used whole, and a
+  line says so. Class count and image shape follow from the data.
+
   Attributes:
-    source: "tfds", "image_folder", "npz", "digits" or "planted".
+    source: "tfds", "image_folder", "npz", "constructed" (a data set that a
+      study made), "madry" (the authors' released sets), "digits" or "planted".
     name: What the source calls the set: a tfds name such as "cifar10"; for
       "npz", the stem of the file or files in `data_dir`; unused by the others.
-    data_dir: Folder that holds the set; unused by "digits" and "planted".
-    num_train: Training images to keep; 0 keeps all that validation leaves.
-    num_test: Test images to keep; 0 keeps all.
-    num_validation: Images held out of the training set; 0 for none.
+    data_dir: Folder that holds the set, or the npz file itself; "~" is the home
+      folder. Unused by "digits" and "planted".
+    num_train: Training images to keep at most; 0 keeps all that validation
+      leaves.
+    num_test: Test images to keep at most; 0 keeps all.
+    num_validation: Images held out of the training set; 0 for none. Where that
+      were more than half of them, a tenth is held out.
     seed: Decides subsets and validation set, and draws "planted".
-    image_size: Height and width that images are resized to, in pixels; 0 keeps
-      them as they are.
+    image_size: Height and width that images are resized to, in pixels. 0 keeps
+      them as they are, but for an image folder's photographs: if their sizes
+      differ or exceed 256 pixels, they become 32x32.
+    test_fraction: Fraction of the training images that becomes the test set,
+      where a source has none; always the same ones, whatever the seed.
+    skip_unreadable: Whether "image_folder" leaves out, and counts, what it
+      cannot read instead of refusing it.
   """
 
   source: str
@@ -49,6 +71,8 @@ class DataConfig:
   num_validation: int = 0
   seed: int = 0
   image_size: int = 0
+  test_fraction: float = 0.0
+  skip_unreadable: bool = False
 
   def __post_init__(self):
     if self.source not in SOURCES:
@@ -58,9 +82,13 @@ class DataConfig:
     for field in ("num_train", "num_test", "num_validation", "seed"):
       _check_count(field, getattr(self, field))
     _check_count("image_size", self.image_size)
-    if self.source in ("tfds", "npz") and not self.name:
-      raise ValueError(f"name must be set for source={self.source!r}, got ''")
-    if self.source in ("image_folder", "npz") and not self.data_dir:
+    if not 0 <= self.test_fraction < 1:
+      raise ValueError(
+        f"test_fraction must be in [0, 1), got {self.test_fraction!r}"
+      )
+    if self.source == "tfds" and not self.name:
+      raise ValueError("name must be set for source='tfds', got ''")
+    if self.source in _FROM_DISK and not self.data_dir:
       raise ValueError(
         f"data_dir must be set for source={self.source!r}, got ''"
       )
@@ -78,39 +106,79 @@ def load(cfg: DataConfig) -> Splits:
     cfg: Which set and how much of it.
 
   Returns:
-    Checked, disjoint parts. A part that does not exist (no validation asked
-    for; a set that has only test images) is empty.
+    Checked, disjoint parts of the same classes. A part that does not exist (no
+    validation asked for; a set that has only test images) is empty.
 
   Raises:
     DataError: One line that names the file or field and says the remedy.
   """
-  train, test = SOURCES[cfg.source](cfg)
+  train, test = SOURCES[cfg.source](_expanded(cfg))
   for split, part in (("train", train), ("test", test)):
     if part.num_examples:
       dataset_lib.check(part, where=f"{cfg.source} {split}")
       _check_size(part, split, cfg)
+  if cfg.test_fraction:
+    train, test = _hold_out_test(train, test, cfg)
+  elif not test.num_examples:
+    logs.say(f"{cfg.source}: no test images; test_fraction would hold some out")
+  validation = dataset_lib.empty_like(train)
   if train.num_examples:
     train, validation = dataset_lib.split_validation(
-      train, cfg.num_validation, _seed(cfg, _STREAM_VALIDATION)
+      train, _num_validation(train, cfg), _seed(cfg, _STREAM_VALIDATION)
     )
-    train = _keep(train, "num_train", cfg)
-  else:
-    validation = train
-  return Splits(train, validation, _keep(test, "num_test", cfg))
+  return Splits(
+    _keep(train, "num_train", cfg), validation, _keep(test, "num_test", cfg)
+  )
+
+
+def _expanded(cfg: DataConfig) -> DataConfig:
+  """Returns the config with "~" in `data_dir` replaced."""
+  if not cfg.data_dir.startswith("~"):
+    return cfg
+  try:
+    path = pathlib.Path(cfg.data_dir).expanduser()
+  except RuntimeError as error:
+    raise DataError(f"data_dir {cfg.data_dir!r}: {error}") from error
+  return dataclasses.replace(cfg, data_dir=str(path))
 
 
 def _seed(cfg: DataConfig, stream: int) -> tuple[int, int]:
   return (cfg.seed, stream)
 
 
-def _keep(part: Dataset, field: str, cfg: DataConfig) -> Dataset:
-  num = getattr(cfg, field)
-  if num > part.num_examples:
+def _hold_out_test(
+  train: Dataset, test: Dataset, cfg: DataConfig
+) -> tuple[Dataset, Dataset]:
+  if test.num_examples:
     raise DataError(
-      f"{field} must be at most {part.num_examples} here (validation taken"
-      f" off), or 0 for all, got {num}"
+      f"test_fraction must be 0 for data that bring {test.num_examples} test"
+      f" images of their own, got {cfg.test_fraction}"
     )
-  return dataset_lib.subset(part, num, _seed(cfg, _STREAM_SUBSET))
+  count = round(cfg.test_fraction * train.num_examples)
+  if not 0 < count < train.num_examples:
+    raise DataError(
+      f"test_fraction must leave images to train and to test on, got"
+      f" {cfg.test_fraction} of {train.num_examples}"
+    )
+  return dataset_lib.split_stratified(train, count, 0)
+
+
+def _num_validation(train: Dataset, cfg: DataConfig) -> int:
+  num, size = cfg.num_validation, train.num_examples
+  if 2 * num <= size:
+    return num
+  logs.say(
+    f"{cfg.source}: num_validation={num} is more than half of {size} training"
+    f" images; a tenth, {size // 10}, is held out"
+  )
+  return size // 10
+
+
+def _keep(part: Dataset, field: str, cfg: DataConfig) -> Dataset:
+  num, size = getattr(cfg, field), part.num_examples
+  if num > size > 0:
+    logs.say(f"{cfg.source}: {field}={num}, but there are {size}: all are used")
+  return dataset_lib.subset(part, min(num, size), _seed(cfg, _STREAM_SUBSET))
 
 
 def _check_size(part: Dataset, split: str, cfg: DataConfig) -> None:
@@ -123,21 +191,28 @@ def _check_size(part: Dataset, split: str, cfg: DataConfig) -> None:
     )
 
 
-def _empty_like(part: Dataset) -> Dataset:
-  return dataset_lib.take(part, np.zeros(0, np.int64))
-
-
 def _load_tfds(cfg: DataConfig) -> tuple[Dataset, Dataset]:
   return tfds_source.load(cfg.name, cfg.data_dir, cfg.image_size)
 
 
 def _load_image_folder(cfg: DataConfig) -> tuple[Dataset, Dataset]:
-  return image_folder.load(cfg.data_dir, cfg.image_size)
+  return image_folder.load(
+    cfg.data_dir, cfg.image_size, skip_unreadable=cfg.skip_unreadable
+  )
 
 
 def _load_npz(cfg: DataConfig) -> tuple[Dataset, Dataset]:
-  train, test = npz.load(cfg.data_dir, cfg.name)
-  return (_empty_like(test) if train is None else train), test
+  return npz.load(cfg.data_dir, cfg.name)
+
+
+def _load_constructed(cfg: DataConfig) -> tuple[Dataset, Dataset]:
+  train = constructed.load(cfg.data_dir)
+  return train, dataset_lib.empty_like(train)
+
+
+def _load_madry(cfg: DataConfig) -> tuple[Dataset, Dataset]:
+  train = released.load(cfg.data_dir)
+  return train, dataset_lib.empty_like(train)
 
 
 def _load_digits(cfg: DataConfig) -> tuple[Dataset, Dataset]:
@@ -174,6 +249,9 @@ SOURCES: dict[str, Callable[[DataConfig], tuple[Dataset, Dataset]]] = {
   "tfds": _load_tfds,
   "image_folder": _load_image_folder,
   "npz": _load_npz,
+  "constructed": _load_constructed,
+  "madry": _load_madry,
   "digits": _load_digits,
   "planted": _load_planted,
 }
+_FROM_DISK = ("image_folder", "npz", "constructed", "madry")

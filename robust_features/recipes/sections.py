@@ -43,6 +43,8 @@ def data(source: str, **changes: Any) -> Any:
       "num_validation": 0,
       "seed": 0,
       "image_size": 0,
+      "test_fraction": 0.0,
+      "skip_unreadable": False,
     },
     changes,
   )

@@ -2,13 +2,21 @@
 
 import json
 import pickle
+import re
 
 import numpy as np
+import source_case
 import toys
+import yaml
 from absl.testing import absltest, parameterized
 
-from robust_features.data import constructed
+from robust_features.data import card, constructed, sources
 from robust_features.data import dataset as ds
+
+ORIGIN = {
+  "source": "standard", "source_digest": "abc", "originals": "cifar10:3.*.*",
+  "git_commit": "def", "config": {"seed": 3},
+}  # fmt: skip
 
 
 def arrays(num, seed, dtype=np.uint8):
@@ -25,11 +33,11 @@ def arrays(num, seed, dtype=np.uint8):
 
 def write(folder, dtype=np.uint8):
   """Writes shards of 4 and 3 examples; returns (manifest, shards)."""
-  writer = constructed.Writer(folder, {"source": "here"})
+  writer = constructed.Writer(folder, ORIGIN)
   shards = [arrays(4, 0, dtype), arrays(3, 1, dtype)]
   for i, shard in enumerate(shards):
     writer.write(i, shard, {"success": 2.0 + i, "seconds": 1.5})
-  manifest = writer.finish(2, ("a", "b", "c"), np.dtype(dtype).name)
+  manifest = writer.finish("det", 2, ("a", "b", "c"), np.dtype(dtype).name)
   return manifest, shards
 
 
@@ -57,11 +65,15 @@ class FormatTest(parameterized.TestCase):
     self.assertEqual(found.class_names, ("a", "b", "c"))
 
   def test_manifest(self):
-    manifest, _ = write(self.folder)
+    manifest, shards = write(self.folder)
     self.assertEqual(manifest["num_examples"], 7)
     self.assertAlmostEqual(manifest["mean"]["success"], 5 / 7)
     self.assertNotIn("seconds", manifest["mean"])
     self.assertEqual(manifest["seconds"], 3.0)
+    self.assertEqual(manifest["kind"], "det")
+    self.assertEqual(manifest["image_shape"], [2, 2, 3])
+    labels = np.concatenate([shard["labels"] for shard in shards])
+    self.assertEqual(manifest["class_counts"], np.bincount(labels).tolist())
     again, _ = write(toys.folder(self))
     self.assertEqual(again["sha256"], manifest["sha256"])
 
@@ -71,7 +83,7 @@ class FormatTest(parameterized.TestCase):
     changed = arrays(3, 1)
     changed["original_labels"] = (changed["original_labels"] + 1) % 3
     writer.write(1, changed, {"success": 0.0, "seconds": 0.0})
-    after = writer.finish(2, ("a", "b", "c"), "uint8")["sha256"]
+    after = writer.finish("det", 2, ("a", "b", "c"), "uint8")["sha256"]
     self.assertNotEqual(before, after)
 
   def test_a_shard_counts_with_its_record_only(self):
@@ -96,7 +108,9 @@ class FormatTest(parameterized.TestCase):
     content = bytearray(path.read_bytes())
     if how == "delete":
       path.unlink()
-      self.assert_refused("00001-images.npy is missing; delete")
+      self.assert_refused(
+        "00001-images.npy is missing; delete .*/data and make"
+      )
       return
     if how == "flip":
       content[-1] ^= 1
@@ -113,7 +127,22 @@ class FormatTest(parameterized.TestCase):
     write(self.folder)
     path = self.folder / "manifest.json"
     path.write_text(path.read_text()[:100])
-    self.assert_refused("manifest.json is damaged")
+    self.assert_refused("manifest.json is damaged .*; delete .*/data and make")
+
+  @parameterized.parameters("manifest.json", "00001-images.npy")
+  def test_a_stages_set_is_made_anew_without_its_result(self, name):
+    write(self.folder)
+    stage = self.folder.parent
+    (stage / "result.json").write_text("{}")
+    (self.folder / name).unlink()
+    self.assert_refused(f"{name} is missing.*; delete {stage} and run the same")
+
+  def test_the_stages_folder_will_do(self):
+    write(self.folder)
+    here, there = (
+      constructed.load(f) for f in (self.folder, self.folder.parent)
+    )
+    self.assertEqual(ds.digest(here), ds.digest(there))
 
   def test_labels_beyond_the_classes(self):
     manifest, _ = write(self.folder)
@@ -142,9 +171,69 @@ class FormatTest(parameterized.TestCase):
     shard = arrays(4, 0, np.float32)
     shard["images"][0, 0, 0, 0] = 1.5
     writer.write(0, shard, {"seconds": 0.0})
-    writer.finish(1, ("a", "b", "c"), "float32")
+    writer.finish("det", 1, ("a", "b", "c"), "float32")
     with self.assertRaisesRegex(ds.DataError, r"must lie in \[0, 1\]"):
       constructed.load(self.folder)
+
+
+class SourceTest(source_case.SourceTestCase):
+  def test_is_a_training_set(self):
+    folder = self.folder()
+    write(folder)
+    cfg = {"data_dir": f"{folder}/", "num_validation": 2}
+    train, validation, test = self.load("constructed", **cfg)
+    sizes = (train.num_examples, validation.num_examples, test.num_examples)
+    self.assertEqual(sizes, (5, 2, 0))
+    self.assertEqual(test.class_names, ("a", "b", "c"))
+
+  def test_missing(self):
+    cfg = sources.DataConfig("constructed", data_dir="/no/such")
+    self.assert_refused(cfg, "/no/such holds no finished data set")
+
+
+class CardTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = toys.folder(self)
+    manifest, _ = write(self.folder)
+    constructed.write_card(self.folder, manifest)
+    self.card = (self.folder / "card.md").read_text()
+
+  def test_header_is_yaml_that_the_hub_knows(self):
+    start, header, _ = self.card.split("---\n", 2)
+    self.assertEqual(start, "")
+    found = yaml.safe_load(header)
+    self.assertEqual(found["license"], "unknown")
+    self.assertEqual(found["task_categories"], ["image-classification"])
+    self.assertEqual(found["size_categories"], ["n<1K"])
+
+  def test_says_what_people_ask_for(self):
+    for text in (
+      "# D_det", "7 training images, 2x2x3, uint8, 0 to 255", "| 1 | b | ",
+      "CIFAR-10, A. Krizhevsky", "source_digest: `abc`", "git_commit: `def`",
+      "source model predicts the label, of images as stored | 71.43% |",
+    ):  # fmt: skip
+      self.assertIn(text, self.card)
+
+  def test_settings_lie_beside_it(self):
+    self.assertNotIn("seed", self.card)
+    self.assertLess(max(map(len, self.card.splitlines())), 400)
+    origin = json.loads((self.folder / "origin.json").read_text())
+    self.assertEqual(origin, ORIGIN)
+
+  def test_no_path_of_this_machine(self):
+    self.assertNotIn(str(self.folder), self.card)
+
+  def test_its_code_loads_the_set(self):
+    code = re.search("```python\n(.*?)```", self.card, re.DOTALL)[1]
+    names = {}
+    exec(code.replace("DIR", str(self.folder)), names)
+    self.assertEqual(names["dataset"].num_examples, 7)
+
+  def test_originals_of_ones_own(self):
+    licence, text = card.describe_originals("image_folder")
+    self.assertEqual(licence, "unknown")
+    self.assertIn("image_folder", text)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from robust_features.data import dataset as dataset_lib
 from robust_features.data.dataset import DataError
@@ -127,6 +129,44 @@ class OperationsTest(absltest.TestCase):
     with self.assertRaisesRegex(DataError, "only 10"):
       dataset_lib.subset(make(), 11, seed=3)
 
+  def test_samples_are_nested_random_and_in_order(self):
+    whole = make(90)
+    small, large = (dataset_lib.sample(whole, n, seed=3) for n in (10, 40))
+    self.assertContainsSubset(
+      set(small.extras["original"]), set(large.extras["original"])
+    )
+    found = small.extras["original"]
+    np.testing.assert_array_equal(found, np.sort(found))
+    np.testing.assert_array_equal(found % 3, small.labels)
+    other = dataset_lib.sample(whole, 10, seed=4).extras["original"]
+    self.assertNotEqual(found.tolist(), other.tolist())
+    for num in (0, 90, 1000):
+      self.assertIs(dataset_lib.sample(whole, num, seed=3), whole)
+
+  def test_every_example_is_as_likely_in_a_sample(self):
+    counts = np.zeros(12)
+    for seed in range(2000):
+      found = dataset_lib.sample(make(12), 3, seed).extras["original"]
+      counts[found] += 1
+    # 500 expected, standard deviation sqrt(2000 / 4 * 3 / 4) = 19.4.
+    self.assertLess(np.abs(counts - 500).max(), 4 * 19.4)
+
+  def test_class_counts(self):
+    whole = make(4)
+    np.testing.assert_array_equal(dataset_lib.class_counts(whole), [2, 1, 1])
+    ones = dataset_lib.take(whole, np.array([1]))
+    np.testing.assert_array_equal(dataset_lib.class_counts(ones), [0, 1, 0])
+
+  def test_stratified_halves_are_a_sample_and_the_rest(self):
+    whole = make(30)
+    left, taken = dataset_lib.split_stratified(whole, 6, seed=1)
+    sample = dataset_lib.sample(whole, 6, seed=1)
+    self.assertEqual(dataset_lib.digest(taken), dataset_lib.digest(sample))
+    np.testing.assert_array_equal(
+      np.setdiff1d(np.arange(30), taken.extras["original"]),
+      left.extras["original"],
+    )
+
   def test_digest_sees_every_part(self):
     dataset = make()
     images = dataset.images.copy()
@@ -147,6 +187,30 @@ class OperationsTest(absltest.TestCase):
     }
     self.assertLen(digests, len(changes) + 1)
     self.assertEqual(dataset_lib.digest(make()), dataset_lib.digest(make()))
+
+
+class SampleShareTest(absltest.TestCase):
+  """The share of each class in a sample, whatever the set's order."""
+
+  @settings(max_examples=200, deadline=None)
+  @given(
+    sizes=st.lists(st.integers(0, 30), min_size=1, max_size=6).filter(any),
+    seed=st.integers(0, 5),
+    data=st.data(),
+  )
+  def test_shares_are_webster_s(self, sizes, seed, data):
+    labels = np.repeat(np.arange(len(sizes)), sizes)  # Sorted by class.
+    images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    whole = dataset_lib.make(images, labels, len(sizes))
+    num = data.draw(st.integers(1, len(labels)))
+    sample = dataset_lib.sample(whole, num, seed)
+    counts = dataset_lib.class_counts(sample)
+    self.assertEqual(counts.sum(), num)
+    # No seat could go to a class with a better claim to it.
+    present = np.array(sizes) > 0
+    sizes, counts = np.array(sizes)[present], counts[present]
+    last, following = (counts - 0.5) / sizes, (counts + 0.5) / sizes
+    self.assertLessEqual(last.max(), following.min() + 1e-12)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from tensorflow_datasets.core import download
 
-from robust_features.data import prepare, sources
+from robust_features.data import pixels, prepare, sources
 from robust_features.data.dataset import DataError
+from robust_features.runtime import command
 
 tfds.disable_progress_bar()
 
@@ -138,7 +139,7 @@ class PrepareTest(parameterized.TestCase):
     with (
       contextlib.redirect_stderr(error),
       contextlib.redirect_stdout(io.StringIO()),
-      mock.patch.object(prepare.signal, "signal"),
+      mock.patch.object(command.signal, "signal"),
     ):
       status = prepare.main(flags)
     return status, error.getvalue()
@@ -220,7 +221,7 @@ class PrepareTest(parameterized.TestCase):
     full = OSError(28, "No space left on device")
     with (
       expect(self.archive),
-      mock.patch.object(prepare, "encode_png", side_effect=full),
+      mock.patch.object(pixels, "encode_png", side_effect=full),
     ):
       status, error = self.run_main(f"--from_archive={self.archive}")
     self.assertEqual(status, 1)
@@ -230,7 +231,7 @@ class PrepareTest(parameterized.TestCase):
   def test_interrupted(self):
     with (
       expect(self.archive),
-      mock.patch.object(prepare, "encode_png", side_effect=KeyboardInterrupt),
+      mock.patch.object(pixels, "encode_png", side_effect=KeyboardInterrupt),
     ):
       status, error = self.run_main(f"--from_archive={self.archive}")
     self.assertEqual((status, error.count("\n")), (1, 1))
@@ -271,7 +272,7 @@ class PngTest(parameterized.TestCase):
   def test_is_lossless(self, channels):
     rng = np.random.default_rng(0)
     image = rng.integers(256, size=(5, 7, channels)).astype(np.uint8)
-    encoded = prepare.encode_png(image)
+    encoded = pixels.encode_png(image)
     with PIL.Image.open(io.BytesIO(encoded)) as decoded:
       self.assertEqual(decoded.format, "PNG")
       back = np.asarray(decoded).reshape(image.shape)

@@ -1,76 +1,15 @@
-"""Tests of the sources: what they read, and what they say of bad files."""
+"""Sources together: configs, parts, how much is kept."""
 
-import pathlib
-import tempfile
-import zipfile
+import os
+from unittest import mock
 
 import numpy as np
-import PIL.Image
-import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
-from tensorflow_datasets.core import registered
+from source_case import SourceTestCase, random_images
 
 from robust_features.data import dataset as dataset_lib
-from robust_features.data import prepare, sources
-from robust_features.data.dataset import DataError
-
-tfds.disable_progress_bar()
-
-
-def config(source, **changes):
-  fields = {
-    "name": "", "data_dir": "", "num_train": 0, "num_test": 0,
-    "num_validation": 0, "seed": 0, "image_size": 0,
-  }  # fmt: skip
-  return sources.DataConfig(source=source, **(fields | changes))
-
-
-def random_images(num, size, seed, channels=3):
-  rng = np.random.default_rng(seed)
-  shape = (num, size, size, channels)
-  return rng.integers(256, size=shape).astype(np.uint8)
-
-
-def write_tfds(data_dir, num_train=30, num_test=10):
-  """Writes a small prepared "cifar10" without TensorFlow; returns its arrays.
-
-  Image i of a split has label i % 10 and, to be found again, the value i at
-  the first byte.
-  """
-  arrays = {}
-  for split, num in (("train", num_train), ("test", num_test)):
-    arrays[split] = random_images(num, 32, seed=num)
-    arrays[split][:, 0, 0, 0] = np.arange(num)
-
-  def examples(split):
-    for i, image in enumerate(arrays[split]):
-      png = prepare.encode_png(image)
-      yield i, {"id": str(i), "image": png, "label": i % 10}
-
-  registered_builder = tfds.builder_cls("cifar10")
-  with registered.skip_registration():
-
-    class Cifar10(registered_builder):
-      def _split_generators(self, dl_manager):
-        del dl_manager
-        return {split: examples(split) for split in arrays}
-
-  Cifar10(data_dir=data_dir, file_format="array_record").download_and_prepare()
-  return arrays
-
-
-class SourceTestCase(parameterized.TestCase):
-  def folder(self):
-    return pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-
-  def assert_refused(self, cfg, *patterns):
-    """Loading fails with one line that matches every pattern."""
-    with self.assertRaises(DataError) as caught:
-      sources.load(cfg)
-    message = str(caught.exception)
-    self.assertNotIn("\n", message)
-    for pattern in patterns:
-      self.assertRegex(message, pattern)
+from robust_features.data import sources
+from robust_features.data.sources import DataConfig as config
 
 
 class ConfigTest(parameterized.TestCase):
@@ -83,6 +22,10 @@ class ConfigTest(parameterized.TestCase):
     ("planted", {"image_size": -2}, "image_size .*got -2"),
     ("tfds", {}, "name must be set"),
     ("npz", {"name": "a"}, "data_dir must be set"),
+    ("madry", {}, "data_dir must be set"),
+    ("constructed", {}, "data_dir must be set"),
+    ("digits", {"test_fraction": 1.0}, r"test_fraction .*\[0, 1\).*got 1.0"),
+    ("digits", {"test_fraction": -0.1}, "test_fraction .*got -0.1"),
     ("image_folder", {}, "data_dir must be set"),
   )
   def test_refuses(self, source, changes, message):
@@ -132,259 +75,105 @@ class LoadTest(SourceTestCase):
     tests = [sources.load(config("digits", seed=seed)).test for seed in (0, 1)]
     self.assertEqual(*(dataset_lib.digest(test) for test in tests))
 
-  def test_refuses_more_than_there_is(self):
-    self.assert_refused(config("digits", num_train=1501), "num_train .*1500")
-    self.assert_refused(config("digits", num_test=298), "num_test .*297")
-    self.assert_refused(
-      config("digits", num_validation=1500), "num_validation .*got 1500"
+  def test_a_small_set_is_used_whole_and_a_line_says_so(self):
+    train, validation, test = self.load(
+      "digits", num_train=2000, num_test=300, num_validation=100
     )
+    sizes = (train.num_examples, validation.num_examples, test.num_examples)
+    self.assertEqual(sizes, (1400, 100, 297))
+    self.assert_said(
+      "digits: num_train=2000, but there are 1400: all are used",
+      "digits: num_test=300, but there are 297: all are used",
+    )
+
+  def test_numbers_that_fit_are_kept_to_the_letter(self):
+    parts = self.load("digits", num_train=750, num_test=297, num_validation=750)
+    self.assertEqual([part.num_examples for part in parts], [750, 750, 297])
+    self.assert_said()
+
+  def test_validation_takes_a_tenth_rather_than_more_than_half(self):
+    train, validation, _ = self.load("digits", num_validation=751)
+    self.assertEqual((train.num_examples, validation.num_examples), (1350, 150))
+    self.assert_said("num_validation=751 is more than half of 1500 .* 150, is")
 
   def test_refuses_a_size_that_cannot_be_had(self):
     self.assert_refused(config("digits", image_size=32), "image_size .*8x8")
 
 
-class TfdsTest(SourceTestCase):
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    cls.shared = pathlib.Path(cls.enter_context(tempfile.TemporaryDirectory()))
-    cls.arrays = write_tfds(cls.shared)
-
-  def copy(self):
-    """Returns a folder with a prepared set of its own to damage."""
-    folder = self.folder()
-    write_tfds(folder)
-    return folder, next(folder.glob("cifar10/*/*train*"))
-
-  def test_images_come_back_bit_for_bit_with_their_labels(self):
-    train, validation, test = sources.load(
-      config("tfds", name="cifar10", data_dir=str(self.shared))
-    )
-    self.assertEqual(validation.num_examples, 0)
-    for part, split in ((train, "train"), (test, "test")):
-      index = part.images[:, 0, 0, 0].astype(int)
-      self.assertCountEqual(index, range(len(self.arrays[split])))
-      np.testing.assert_array_equal(part.images, self.arrays[split][index])
-      np.testing.assert_array_equal(part.labels, index % 10)
-
-  def test_subsets_and_validation(self):
-    cfg = config(
-      "tfds", name="cifar10", data_dir=str(self.shared), num_train=12,
-      num_validation=6, num_test=5,
-    )  # fmt: skip
-    train, validation, test = sources.load(cfg)
-    self.assertEqual(test.num_examples, 5)
-    first, second = (x.images[:, 0, 0, 0] for x in (train, validation))
-    self.assertEqual((len(first), len(second)), (12, 6))
-    self.assertEmpty(set(first) & set(second))
-
-  def test_resizes(self):
-    parts = sources.load(
-      config("tfds", name="cifar10", data_dir=str(self.shared), image_size=16)
-    )
-    self.assertEqual(parts.train.image_shape, (16, 16, 3))
-
-  def test_missing(self):
-    cfg = config("tfds", name="cifar10", data_dir="/no/such/folder")
-    self.assert_refused(cfg, "data_dir '/no/such/folder'", "data.prepare")
-    cfg = config("tfds", name="cifar10", data_dir=str(self.folder()))
-    self.assert_refused(cfg, "not prepared", "--dataset=cifar10")
-    cfg = config("tfds", name="cifar11", data_dir=str(self.shared))
-    self.assert_refused(cfg, "name: .*'cifar11'")
-
-  def test_truncated(self):
-    folder, path = self.copy()
-    path.write_bytes(path.read_bytes()[:-40_000])
-    cfg = config("tfds", name="cifar10", data_dir=str(folder))
-    self.assert_refused(cfg, "train: damaged", "prepare it again")
-
-  def test_one_flipped_bit(self):
-    folder, path = self.copy()
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 1
-    path.write_bytes(bytes(data))
-    cfg = config("tfds", name="cifar10", data_dir=str(folder))
-    self.assert_refused(cfg, "train: damaged", "prepare it again")
-
-  def test_missing_shard(self):
-    folder, path = self.copy()
-    path.unlink()
-    cfg = config("tfds", name="cifar10", data_dir=str(folder))
-    self.assert_refused(cfg, "cifar10", "prepare it")
-
-  def test_damaged_metadata(self):
-    folder, path = self.copy()
-    path.with_name("dataset_info.json").write_text("{")
-    cfg = config("tfds", name="cifar10", data_dir=str(folder))
-    self.assert_refused(cfg, str(folder), "delete it and prepare it")
-
-
-class ImageFolderTest(SourceTestCase):
-  def write(self, test="test", sizes=(8, 8)):
+class TestFractionTest(SourceTestCase):
+  def archive(self, num=40, with_test=False):
     root = self.folder()
-    for split in ("train", test):
-      for label, name in enumerate(("cat", "ant")):
-        folder = root / split / name
-        folder.mkdir(parents=True)
-        for i, size in enumerate(sizes):
-          image = np.full((size, size, 3), 100 * label + i, np.uint8)
-          PIL.Image.fromarray(image).save(folder / f"{i}.png")
-        (folder / "notes.txt").write_text("not an image")
-    return root
-
-  @parameterized.parameters("test", "val")
-  def test_reads(self, test):
-    cfg = config("image_folder", data_dir=str(self.write(test)))
-    train, _, test = sources.load(cfg)
-    self.assertEqual(train.class_names, ("ant", "cat"))
-    for part in (train, test):
-      np.testing.assert_array_equal(part.labels, [0, 0, 1, 1])
-      values = part.images[:, 0, 0, 0]
-      np.testing.assert_array_equal(values, [100, 101, 0, 1])
-
-  def test_resizes_the_shorter_side_and_crops_the_centre(self):
-    root = self.write(sizes=(8,))
-    # Three bands of 20 columns: the middle one is what the crop keeps.
-    bands = np.repeat(np.array([10, 20, 30], np.uint8), 20)
-    image = np.broadcast_to(bands[None, :, None], (20, 60, 3))
-    PIL.Image.fromarray(np.ascontiguousarray(image)).save(
-      root / "train/ant/1.png"
-    )
-    train, *_ = sources.load(
-      config("image_folder", data_dir=str(root), image_size=4)
-    )
-    self.assertEqual(train.image_shape, (4, 4, 3))
-    np.testing.assert_array_equal(train.images[1, :, 1:3], 20)
-
-  def test_sizes_that_differ(self):
-    root = self.write(sizes=(8, 9))
-    cfg = config("image_folder", data_dir=str(root))
-    self.assert_refused(cfg, "differ in shape", "image_size")
-
-  def test_damaged_image(self):
-    root = self.write()
-    path = root / "train/cat/1.png"
-    path.write_bytes(path.read_bytes()[:45])
-    cfg = config("image_folder", data_dir=str(root))
-    self.assert_refused(cfg, "train/cat/1.png: not an image")
-
-  def test_missing_folders(self):
-    cfg = config("image_folder", data_dir=str(self.folder()))
-    self.assert_refused(cfg, "train/<class>/")
-    root = self.write()
-    (root / "test/dog").mkdir()
-    cfg = config("image_folder", data_dir=str(root))
-    self.assert_refused(cfg, "without training images: dog")
-
-  def test_empty_classes(self):
-    root = self.folder()
-    for split in ("train", "test"):
-      (root / split / "cat").mkdir(parents=True)
-    cfg = config("image_folder", data_dir=str(root))
-    self.assert_refused(cfg, "train: holds no image")
-
-
-class NpzTest(SourceTestCase):
-  def arrays(self):
-    return {
-      "train_images": random_images(20, 4, 0),
-      "train_labels": np.arange(20) % 5,
-      "test_images": random_images(10, 4, 1),
-      "test_labels": np.arange(10) % 5,
+    arrays = {
+      "train_images": random_images(num, 4, 0),
+      "train_labels": np.arange(num) * 4 // num,  # Sorted by class.
     }
-
-  def write(self, **changes):
-    root = self.folder()
-    arrays = {k: v for k, v in (self.arrays() | changes).items() if len(v)}
+    if with_test:
+      arrays["test_images"] = arrays["train_images"]
+      arrays["test_labels"] = arrays["train_labels"]
     np.savez(root / "mine.npz", **arrays)
-    return config("npz", name="mine", data_dir=str(root))
+    return str(root / "mine.npz")
 
-  def test_reads(self):
-    train, _, test = sources.load(self.write())
-    np.testing.assert_array_equal(train.images, self.arrays()["train_images"])
-    np.testing.assert_array_equal(test.labels, np.arange(10) % 5)
-    self.assertEqual(train.class_names, ("0", "1", "2", "3", "4"))
+  def test_without_a_test_set_a_line_says_so(self):
+    parts = self.load("npz", data_dir=self.archive())
+    self.assertEqual([part.num_examples for part in parts], [40, 0, 0])
+    self.assertEqual(parts.test.num_classes, 4)
+    self.assert_said("npz: no test images; test_fraction would hold some out")
 
-  def test_reads_class_names(self):
-    names = np.array(["a", "b", "c", "d", "e", "f"])
-    train, *_ = sources.load(self.write(class_names=names))
-    self.assertEqual(train.class_names, tuple("abcdef"))
+  def test_every_class_is_held_out_in_its_share(self):
+    train, _, test = self.load(
+      "npz", data_dir=self.archive(), test_fraction=0.2
+    )
+    np.testing.assert_array_equal(dataset_lib.class_counts(train), [8] * 4)
+    np.testing.assert_array_equal(dataset_lib.class_counts(test), [2] * 4)
+    seen = [im.tobytes() for part in (train, test) for im in part.images]
+    self.assertLen(set(seen), 40)
+    self.assert_said()
 
-  def test_reads_floats(self):
-    images = random_images(20, 4, 0).astype(np.float32) / 255
-    train, *_ = sources.load(self.write(train_images=images))
-    np.testing.assert_array_equal(train.images, images)
+  def test_no_seed_trains_on_the_test_images_of_another(self):
+    path = self.archive()
+    tests = [
+      self.load("npz", data_dir=path, test_fraction=0.2, seed=seed).test
+      for seed in (0, 1)
+    ]
+    self.assertEqual(*(dataset_lib.digest(test) for test in tests))
 
-  @parameterized.named_parameters(
-    ("range", "train_images", np.full((20, 4, 4, 3), 255, np.float32),
-     r"mine.npz train: float images must lie in \[0, 1\], got"),
-    ("rank", "train_images", np.zeros((20, 4, 4), np.uint8), "N, H, W, C"),
-    ("double", "train_images", np.zeros((20, 4, 4, 3)), "float64"),
-    ("lengths", "train_labels", np.zeros(19, int), "20 images but 19 labels"),
-    ("labels", "train_labels", np.full(20, -1), r"\[-1, -1\]"),
-    ("one_hot", "train_labels", np.eye(20, dtype=int), "labels must be int"),
-    ("unseen", "test_labels", np.full(10, 7), r"\[0, 5\)"),
-    ("shapes", "test_images", np.zeros((10, 5, 5, 3), np.uint8), "5, 5, 3"),
-    ("absent", "test_images", (), "lacks test_images"),
-    ("pickle", "train_labels", np.array([None] * 20), "mine.npz: damaged"),
-  )  # fmt: skip
-  def test_refuses(self, key, value, message):
-    self.assert_refused(self.write(**{key: value}), message)
+  def test_refuses(self):
+    path = self.archive(with_test=True)
+    cfg = config("npz", data_dir=path, test_fraction=0.2)
+    self.assert_refused(cfg, "test_fraction must be 0 .* 40 test images")
+    for fraction in (0.01, 0.99):
+      cfg = config("npz", data_dir=self.archive(), test_fraction=fraction)
+      self.assert_refused(cfg, f"test_fraction must leave .* {fraction} of 40")
 
-  @parameterized.parameters(0.0, 0.3, 0.99)
-  def test_truncated(self, kept):
-    cfg = self.write()
-    path = pathlib.Path(cfg.data_dir) / "mine.npz"
-    data = path.read_bytes()
-    path.write_bytes(data[: int(kept * len(data))])
-    self.assert_refused(cfg, "mine.npz: damaged")
 
-  def test_one_flipped_bit(self):
-    cfg = self.write()
-    path = pathlib.Path(cfg.data_dir) / "mine.npz"
-    with zipfile.ZipFile(path) as archive:
-      offset = archive.getinfo("train_images.npy").header_offset
-    data = bytearray(path.read_bytes())
-    data[offset + 400] ^= 1
-    path.write_bytes(bytes(data))
-    self.assert_refused(cfg, "mine.npz: damaged")
+class PathTest(SourceTestCase):
+  """The same data under another path are the same data."""
 
-  def test_missing(self):
-    cfg = config("npz", name="mine", data_dir=str(self.folder()))
-    self.assert_refused(cfg, "mine.npz", "mine_labels.npy")
-
-  def test_npy_pair_is_a_test_set_alone(self):
-    # The names and types of CIFAR-10.1's files.
+  def test_spellings_have_one_digest(self):
     root = self.folder()
-    images = random_images(10, 32, 0)
-    np.save(root / "cifar10.1_v6_data.npy", images)
-    labels = np.arange(10, dtype=np.int32)
-    np.save(root / "cifar10.1_v6_labels.npy", labels)
-    cfg = config("npz", name="cifar10.1_v6", data_dir=str(root))
-    train, validation, test = sources.load(cfg)
-    self.assertEqual((train.num_examples, validation.num_examples), (0, 0))
-    self.assertEqual(train.image_shape, (32, 32, 3))
-    np.testing.assert_array_equal(test.images, images)
-    np.testing.assert_array_equal(test.labels, labels)
+    np.savez(
+      root / "mine.npz",
+      train_images=random_images(6, 4, 0), train_labels=np.arange(6) % 2,
+    )  # fmt: skip
+    here = os.getcwd()
+    self.addCleanup(os.chdir, here)
+    os.chdir(root.parent)
+    home = os.environ | {"HOME": str(root.parent)}
+    self.enter_context(mock.patch.dict(os.environ, home))
+    digests = set()
+    for data_dir in (root, f"{root}/", root.name, f"./{root.name}//",
+                     f"~/{root.name}", root / "mine.npz"):  # fmt: skip
+      found = self.load("npz", name="mine", data_dir=str(data_dir))
+      digests.add(dataset_lib.digest(found.train))
+    self.assertLen(digests, 1)
 
-  def test_archive_and_array_that_are_each_other(self):
-    root = self.folder()
-    np.savez(root / "x.npz", a=np.zeros(3))
-    (root / "x.npz").rename(root / "x_data.npy")
-    np.save(root / "x_labels.npy", np.zeros(3, int))
-    cfg = config("npz", name="x", data_dir=str(root))
-    self.assert_refused(cfg, "x_data.npy: damaged, .*not a single array")
-    (root / "x_labels.npy").rename(root / "x.npz")
-    self.assert_refused(cfg, "x.npz: damaged, .*not an archive")
-
-  def test_damaged_npy(self):
-    root = self.folder()
-    np.save(root / "x_labels.npy", np.arange(10))
-    np.save(root / "x_data.npy", random_images(10, 32, 0))
-    path = root / "x_data.npy"
-    path.write_bytes(path.read_bytes()[:-1])
-    cfg = config("npz", name="x", data_dir=str(root))
-    self.assert_refused(cfg, "x_data.npy: damaged")
+  def test_a_home_that_is_not_there(self):
+    cfg = config("image_folder", data_dir="~no_such_user/photos")
+    self.assert_refused(cfg, "data_dir '~no_such_user/photos': ")
+    cfg = config("image_folder", data_dir="~")
+    home = os.environ | {"HOME": "/no/such"}
+    with mock.patch.dict(os.environ, home):
+      self.assert_refused(cfg, "data_dir '/no/such' is not a folder")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   origin = {
     "source": stage.source,
     "source_digest": study.require(stage.source)["digest"],
+    "originals": _originals(study, stage.data),
     "git_commit": provenance.git_commit(),
     "config": study.resolved(name),
   }
@@ -77,6 +78,14 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   kept = ("sha256", "mean", "num_examples", "num_spared", "separability",
           "seconds")  # fmt: skip
   return {field: manifest[field] for field in kept}
+
+
+def _originals(study: Study, data: str) -> str:
+  """Returns what the images are called that a set was made of."""
+  while data not in study.plan.data:
+    data = study.plan.nodes[data].stage.data
+  cfg = study.plan.data[data]
+  return cfg.name if cfg.source == "tfds" else cfg.source
 
 
 def _load(study: Study, name: str, stage: Stage):
