@@ -18,6 +18,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -72,7 +73,7 @@ def export(
   source = constructed.find(pathlib.Path(dataset_dir).expanduser())
   manifest = constructed.read_manifest(source)
   dataset = constructed.load(source)
-  name = f"d_{manifest['kind']}"
+  name = re.sub(r"\W", "_", f"d_{manifest['kind']}".lower())
   out = pathlib.Path(out).expanduser()
   chosen = FORMATS[fmt]
   with command.new_folder(out) as folder:

@@ -30,6 +30,12 @@ from robust_features.data import sources
 from robust_features.runtime import files, sharding
 from robust_features.study import provenance, settings
 
+# What gives a source images that it lacks.
+_MORE = {
+  "train": "name a source that has some",
+  "validation": "set its num_validation",
+  "test": "set its test_fraction, or name a source that has some",
+}
 Result = dict[str, Any]
 # (title, lines) of one piece of a report.
 Section = tuple[str, list[str]]
@@ -265,7 +271,10 @@ class Study:
   def splits(self, name: str) -> ds.Splits:
     """Returns a named source's splits, the same that the workdir began with."""
     if name not in self._splits:
-      found = sources.load(self.plan.data[name])
+      try:
+        found = sources.load(self.plan.data[name])
+      except ds.DataError as error:
+        raise ds.DataError(f"data.{name}: {error}") from None
       self._check_data(name, found)
       self._splits[name] = found
     return self._splits[name]
@@ -294,7 +303,10 @@ class Study:
   def dataset(self, name: str, split: str) -> ds.Dataset:
     """Returns a split of a source, or the set that a stage made."""
     if name in self.plan.data:
-      return getattr(self.splits(name), split)
+      part = getattr(self.splits(name), split)
+      if not part.num_examples:
+        raise ds.DataError(f"data.{name} has no {split} images; {_MORE[split]}")
+      return part
     kind, stage, _, _ = self.plan.nodes[name]
     assert_makes(kind, "set")
     self.require(name)
@@ -339,7 +351,8 @@ class Study:
 
     Raises:
       ValueError: For a file that is missing or damaged, work of another config,
-        or fields that do not fit the data, naming them.
+        or fields that do not fit the data, naming them; for a split without
+        images.
     """
     for name in names:
       if self.state(name):
@@ -348,6 +361,9 @@ class Study:
     for name in names:
       node = self.plan.nodes[name]
       node.kind.preflight(self, name, node.stage)
+      for field in settings.marks(node.kind.stage, settings.PartOf):
+        if node.stage.data in self.plan.data:
+          self.dataset(node.stage.data, getattr(node.stage, field))
     for name in names:
       node = self.plan.nodes[name]
       for field, cfg in node.kind.radii(node.stage):

@@ -30,6 +30,11 @@ class OneOf:
 
 
 @dataclasses.dataclass(frozen=True)
+class PartOf(OneOf):
+  """Marks a field that names a part of the stage's `data`."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Shown:
   """Marks a field that changes no number: a title, or where a thing lies."""
 
@@ -40,7 +45,7 @@ DataName = Annotated[str, Names(("source", "set"))]
 ModelName = Annotated[str, Names(("model",))]
 OptionalModelName = Annotated[str, Names(("model",), optional=True)]
 OptionalDataName = Annotated[str, Names(("source", "set"), optional=True)]
-Split = Annotated[str, OneOf(("train", "validation", "test"))]
+Split = Annotated[str, PartOf(("train", "validation", "test"))]
 Which = Annotated[str, OneOf(("last", "best"))]
 Label = Annotated[str, Shown()]
 

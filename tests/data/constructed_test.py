@@ -36,8 +36,8 @@ def write(folder, dtype=np.uint8):
   writer = constructed.Writer(folder, ORIGIN)
   shards = [arrays(4, 0, dtype), arrays(3, 1, dtype)]
   for i, shard in enumerate(shards):
-    writer.write(i, shard, {"success": 2.0 + i, "seconds": 1.5})
-  manifest = writer.finish("det", 2, ("a", "b", "c"), np.dtype(dtype).name)
+    writer.write(i, shard, {"success": 2.0 + i, "spared": 1.0, "seconds": 1.5})
+  manifest = writer.finish("det", 2, ("a", "b", "c"), np.dtype(dtype).name, 0.1)
   return manifest, shards
 
 
@@ -82,20 +82,22 @@ class FormatTest(parameterized.TestCase):
     writer = constructed.Writer(self.folder, {})
     changed = arrays(3, 1)
     changed["original_labels"] = (changed["original_labels"] + 1) % 3
-    writer.write(1, changed, {"success": 0.0, "seconds": 0.0})
-    after = writer.finish("det", 2, ("a", "b", "c"), "uint8")["sha256"]
+    writer.write(1, changed, {"success": 0.0, "spared": 0.0, "seconds": 0.0})
+    after = writer.finish("det", 2, ("a", "b", "c"), "uint8", 0.1)["sha256"]
     self.assertNotEqual(before, after)
 
   def test_a_shard_counts_with_its_record_only(self):
     writer = constructed.Writer(self.folder, {})
     self.assertFalse(writer.has(0))
-    writer.write(0, arrays(4, 0), {"seconds": 0.0})
+    writer.write(0, arrays(4, 0), {"spared": 0.0, "seconds": 0.0})
     self.assertTrue(writer.has(0))
     (self.folder / "00000.json").unlink()
     self.assertFalse(writer.has(0))
 
   def test_unfinished(self):
-    constructed.Writer(self.folder, {}).write(0, arrays(4, 0), {"seconds": 0.0})
+    constructed.Writer(self.folder, {}).write(
+      0, arrays(4, 0), {"spared": 0.0, "seconds": 0.0}
+    )
     self.assert_refused("no finished data set .manifest.json is missing")
 
   def test_missing(self):
@@ -170,8 +172,8 @@ class FormatTest(parameterized.TestCase):
     writer = constructed.Writer(self.folder, {})
     shard = arrays(4, 0, np.float32)
     shard["images"][0, 0, 0, 0] = 1.5
-    writer.write(0, shard, {"seconds": 0.0})
-    writer.finish("det", 1, ("a", "b", "c"), "float32")
+    writer.write(0, shard, {"spared": 0.0, "seconds": 0.0})
+    writer.finish("det", 1, ("a", "b", "c"), "float32", 0.1)
     with self.assertRaisesRegex(ds.DataError, r"must lie in \[0, 1\]"):
       constructed.load(self.folder)
 
