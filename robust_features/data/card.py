@@ -38,7 +38,7 @@ _ORIGINALS = {
 _MEASURED = {
   "success": "source model predicts the label, of images as stored",
   "success_augmented": "the same under a crop and a flip",
-  "success_before_rounding": "the same as stored, before rounding to the stored pixels",
+  "success_before_rounding": "the same, before rounding to the stored pixels",
   "met_zero_gradient": "examples that met a zero gradient",
   "moved_from_original": "l2 distance from the original, pixels in [0, 1]",
   "moved_from_start": "l2 distance from where the climb started",
@@ -90,7 +90,7 @@ def render(
     "",
     f"# D_{kind}",
     "",
-    _KINDS[kind] if kind in _KINDS else _OTHER_KIND,
+    _KINDS.get(kind, _OTHER_KIND),
     "Ilyas et al., *Adversarial Examples Are Not Bugs, They Are Features*,"
     " arXiv:1905.02175, section 3.",
     "",
