@@ -136,6 +136,25 @@ def predict(
   return logits
 
 
+@functools.partial(jax.jit, static_argnames="model")
+def _representation(model, variables, images, indices):
+  x = ds.to_float(sharding.split_batch(images[indices]))
+  return models.apply(model, variables, x).representation
+
+
+def represent(
+  model: nn.Module, variables, images: np.ndarray, batch_size: int
+) -> np.ndarray:
+  """Returns representations `[N, D]` of images `[N, H, W, C]`."""
+  batch_size = batching.even_batch(batch_size, len(images))
+  images = sharding.replicate(images)
+  return batching.map_batches(
+    lambda part: _representation(model, variables, images, part),
+    np.arange(len(images)),
+    batch_size,
+  )
+
+
 def accuracy(model, variables, dataset: ds.Dataset, batch_size: int) -> float:
   """Returns the fraction of a data set that is classified correctly."""
   logits = predict(model, variables, dataset.images, batch_size)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 # Weights of red, green and blue in an image's grey version (ITU-R BT.601).
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def jitter(image: jax.Array, factors: jax.Array) -> jax.Array:
 
 def _grey(image: jax.Array) -> jax.Array:
   """Returns luminance `[H, W]` of `[H, W, 3]`, elementwise on any device."""
-  red, green, blue = (image[..., i] * _LUMA[i] for i in range(3))
+  red, green, blue = (image[..., i] * LUMA[i] for i in range(3))
   return red + green + blue
 
 

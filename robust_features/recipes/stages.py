@@ -66,6 +66,111 @@ def construct_stage(source: str, recipe: Any, **changes: Any) -> Any:
   )
 
 
+def select_stage(data: str, by: str, **changes: Any) -> Any:
+  """Returns a stage that keeps some examples of a set.
+
+  Args:
+    data: The set.
+    by: "right" or "wrong" by a `model`, its "margin" (with `fraction` and
+      `end`), "classes" or "first" (with `num_examples`).
+    **changes: Further fields, `judged` (the images that the model sees instead
+      of the set's own) among them.
+  """
+  return make(
+    {
+      "kind": "select",
+      "data": data,
+      "split": "train",
+      "by": by,
+      "model": "",
+      "which": "last",
+      "judged": "",
+      "fraction": 1.0,
+      "end": "top",
+      "classes": (),
+      "num_examples": 0,
+    },
+    changes,
+  )
+
+
+def relabel_stage(model: str, data: str, **changes: Any) -> Any:
+  """Returns a stage that labels a set with what a model sees in it."""
+  return make(
+    {
+      "kind": "relabel",
+      "model": model,
+      "which": "last",
+      "data": data,
+      "split": "train",
+    },
+    changes,
+  )
+
+
+def transform_stage(data: str, transform: str, amount: float = 0.0,
+                    split: str = "train") -> Any:  # fmt: skip
+  """Returns a stage that changes a whole set.
+
+  Args:
+    data: The set.
+    transform: "jpeg", "grey", "low_pass", "high_pass" or "shuffle_labels".
+    amount: JPEG's quality, or a filter's radius in periods an image.
+    split: Of a source.
+  """
+  return ConfigDict(
+    {
+      "kind": "transform",
+      "data": data,
+      "split": split,
+      "transform": transform,
+      "amount": float(amount),
+    }
+  )
+
+
+def combine_stage(data: str, also: str, fraction: float, how: str = "replace",
+                  split: str = "train") -> Any:  # fmt: skip
+  """Returns a stage that mixes a share of one set into another."""
+  return ConfigDict(
+    {
+      "kind": "combine",
+      "data": data,
+      "also": also,
+      "split": split,
+      "how": how,
+      "fraction": float(fraction),
+    }
+  )
+
+
+def probe_stage(model: str, data: str, **changes: Any) -> Any:
+  """Returns a linear classifier on a model's representation.
+
+  Args:
+    model: The train stage; empty to read the images themselves.
+    data: What it is fitted on.
+    **changes: `test` and `test_split`, what it is tested on; `label_shifts`;
+      `originals`, to read the changes of the images that `data` was made of;
+      `which`, `split`, `strength`.
+  """
+  return make(
+    {
+      "kind": "probe",
+      "model": model,
+      "which": "last",
+      "data": data,
+      "split": "train",
+      "originals": "",
+      "test": "D",
+      "test_split": "test",
+      "label_shifts": (0, 1, -1),
+      "strength": 1e-3,
+    },
+    changes,
+  )
+
+
 def evaluate_stage(model: str, title: str, settings: Any,
                    **changes: Any) -> Any:  # fmt: skip
   """Returns a row of the table: a trained stage's model on a test set.
@@ -75,7 +180,8 @@ def evaluate_stage(model: str, title: str, settings: Any,
     title: The row's name in the table.
     settings: Of the attack.
     **changes: `data`, `split`, `which` ("last" or "best"), `label_shift` (added
-      to every label), `paper` (a row of `robust_features.study.paper`).
+      to every label), `label_shifts` (further ones, shown beside the first),
+      `paper` (a row of `robust_features.study.paper`).
   """
   return make(
     {
@@ -87,6 +193,7 @@ def evaluate_stage(model: str, title: str, settings: Any,
       "label_shift": 0,
       "title": title,
       "paper": "",
+      "label_shifts": (),
       "evaluate": own(settings),
     },
     changes,

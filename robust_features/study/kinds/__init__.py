@@ -7,18 +7,27 @@ from robust_features.study.graph import Kind
 from robust_features.study.kinds import (
   autoattack,
   carlini_wagner,
+  combine,
   construct,
   evaluate,
   imported,
+  probe,
+  relabel,
+  select,
   statements,
   step_sweep,
   train,
   transfer,
+  transform,
   usefulness,
 )
 
 KINDS: dict[str, Kind] = {
   "construct": construct.KIND,
+  "select": select.KIND,
+  "relabel": relabel.KIND,
+  "transform": transform.KIND,
+  "combine": combine.KIND,
   "train": train.KIND,
   "imported": imported.KIND,
   "evaluate": evaluate.KIND,
@@ -26,6 +35,7 @@ KINDS: dict[str, Kind] = {
   "carlini_wagner": carlini_wagner.KIND,
   "autoattack": autoattack.KIND,
   "transfer": transfer.KIND,
+  "probe": probe.KIND,
   "usefulness": usefulness.KIND,
   "statements": statements.KIND,
 }

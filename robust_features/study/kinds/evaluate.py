@@ -22,11 +22,13 @@ class Stage(Subject):
   Attributes:
     title: The row's name in the table.
     paper: The row of `study.paper` printed beside it; empty for none.
+    label_shifts: Further ones, whose accuracies are shown beside the first.
     evaluate: The attack.
   """
 
   title: settings.Label
   paper: Annotated[str, settings.Shown(), settings.OneOf(("", *paper.ROWS))]
+  label_shifts: tuple[int, ...]
   evaluate: evaluation.EvaluateConfig
 
 
@@ -42,6 +44,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     "class_robust_accuracy": {
       str(k): v for k, v in found.class_robust_accuracy.items()
     },
+    "shifted_accuracy": _shifted(stage, model, variables, data),
     "attack": found.attack,
     "num_examples": found.num_examples,
     "seconds": found.seconds,
@@ -54,6 +57,21 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     ).argmax(1)
     result["cues"] = planted.cue_shares(predicted, conflict)
   return result
+
+
+def _shifted(stage: Stage, model, variables, data) -> dict[str, float]:
+  """Returns the accuracy on shifted labels, by the shift."""
+  if not stage.label_shifts:
+    return {}
+  logits = evaluation.predict(
+    model, variables, data.images, stage.evaluate.batch_size
+  )
+  return {
+    str(shift): float(
+      (logits.argmax(1) == (data.labels + shift) % data.num_classes).mean()
+    )
+    for shift in stage.label_shifts
+  }
 
 
 def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:

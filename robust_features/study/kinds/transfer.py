@@ -25,7 +25,7 @@ class Stage:
     source: The stage whose model the examples are made with.
     targets: Stages whose models are to be fooled.
     learners: Stages of the same architectures in the same order, trained on
-      D_det of the source.
+      D_det of the source; none if only success is asked for.
     data: A source, or a stage that makes a data set.
     split: Of a source: "train", "validation" or "test".
     num_examples: Images to attack; 0 for all.
@@ -45,7 +45,11 @@ class Stage:
 
 def _check(plan: Plan, name: str, stage: Stage) -> None:
   """Raises unless every target has a learner of its own architecture."""
-  if not stage.targets or len(stage.targets) != len(stage.learners):
+  if not stage.targets:
+    raise ValueError(f"stages.{name}.targets must name at least one stage")
+  if not stage.learners:
+    return
+  if len(stage.targets) != len(stage.learners):
     raise ValueError(
       f"stages.{name}.learners must name one stage for each of targets, got "
       f"{len(stage.learners)} for {len(stage.targets)}"
@@ -77,8 +81,11 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   attacked = models.make_model(source.config), source.variables
   examples = transferring.make_examples(*attacked, data, cfg, study.key(name))
   rows = []
-  for target, learner in zip(stage.targets, stage.learners, strict=True):
-    accuracy = evaluation.accuracy(*study.model(learner), whole, cfg.batch_size)
+  learners = stage.learners or (None,) * len(stage.targets)
+  for target, learner in zip(stage.targets, learners, strict=True):
+    accuracy = learner and evaluation.accuracy(
+      *study.model(learner), whole, cfg.batch_size
+    )
     opened = study.open(target)
     fooled = models.make_model(opened.config), opened.variables
     rows.append(
@@ -101,7 +108,9 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     "zero_gradient_fraction": examples.zero_gradient_fraction,
     "num_examples": data.num_examples,
     "rows": rows,
-    "rank_correlation": transferring.correlations(rows),
+    "rank_correlation": (
+      transferring.correlations(rows) if stage.learners else {}
+    ),
     "seconds": time.monotonic() - start,
   }
 
@@ -120,17 +129,15 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for point in points:
       cells = [tables.percent(point.get(field)) for field in fields]
       rows.append([whose + point["architecture"], *cells])
-  correlation = ", ".join(
+  correlations = ", ".join(
     f"{kind} {'-' if value is None else format(value, '.2f')}"
     for kind, value in sorted(found["rank_correlation"].items(), reverse=True)
   )
   source, attack = found["source_rates"], found["attack"]
   settings_shown = ", ".join(f"{k} {v}" for k, v in attack.items())
-  return [
+  lines = [
     tables.aligned(rows),
     "",
-    f"- Spearman's rank correlation of success with the accuracy of the model "
-    f"trained on D_det, over {len(found['rows'])} architectures: {correlation}",
     "- against the source itself: "
     f"untargeted {tables.percent(source['untargeted'])}, "
     f"targeted {tables.percent(source['targeted'])}",
@@ -140,6 +147,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
     f"- attack: {settings_shown}; examples that met a zero gradient: "
     f"{found['zero_gradient_fraction']:.2%}",
   ]
+  if found["rank_correlation"]:
+    lines.append(
+      "- Spearman's rank correlation of success with the accuracy of the model "
+      f"trained on D_det, over {len(found['rows'])} architectures: "
+      f"{correlations}"
+    )
+  return lines
 
 
 def _report(found: dict[str, Any]):
@@ -152,7 +166,11 @@ def _report(found: dict[str, Any]):
 
 def _draw(found: dict[str, Any], workdir: pathlib.Path):
   folder = workdir / "figures"
-  return [figures.transfer(name, f, folder) for name, f in found.items()]
+  return [
+    figures.transfer(name, f, folder)
+    for name, f in found.items()
+    if f["rank_correlation"]
+  ]
 
 
 def _shrink(stage: Any) -> None:

@@ -34,12 +34,20 @@ def _columns(results: dict[str, Any]) -> list[str]:
   return sorted(radii, key=float)
 
 
+def shifted(shift: int) -> str:
+  """Returns the heading of an accuracy on labels y plus a shift."""
+  return f"y{shift:+d}" if shift else "y"
+
+
 def table(results: dict[str, Any]) -> str:
   """Returns the table of a study, ours and the paper's, in percent."""
   radii = _columns(results)
   has_paper = any(row["paper"] for row in results["rows"])
   has_cues = any("cues" in row for row in results["rows"])
-  header = ["model", "accuracy", *(f"eps={eps}" for eps in radii)]
+  shifts = {s for row in results["rows"] for s in row["shifted_accuracy"]}
+  shifts = sorted(shifts, key=int, reverse=True)
+  header = ["model", "accuracy", *(shifted(int(s)) for s in shifts)]
+  header += [f"eps={eps}" for eps in radii]
   if has_cues:
     header += ["follows shape", "follows texture"]
   if has_paper:
@@ -47,6 +55,7 @@ def table(results: dict[str, Any]) -> str:
   rows = [header]
   for row in results["rows"]:
     cells = [row["title"], percent(row["accuracy"])]
+    cells += [percent(row["shifted_accuracy"].get(s)) for s in shifts]
     cells += [percent(row["robust_accuracy"].get(eps)) for eps in radii]
     if has_cues:
       cues = row.get("cues", {})

@@ -1,0 +1,84 @@
+"""A stage that mixes two sets: partial poisons, or D_R beside D."""
+
+import dataclasses
+import pathlib
+from typing import Annotated
+
+import jax
+import numpy as np
+
+from robust_features.data import dataset as ds
+from robust_features.study import settings
+from robust_features.study.graph import Kind, Study
+from robust_features.study.kinds import derived
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """Fields of a combine stage.
+
+  Attributes:
+    data: A source, or a stage that makes a data set.
+    also: Another, of the same classes and image shape.
+    split: Of a source: "train", "validation" or "test".
+    how: "replace" takes a random `fraction` of the examples, in their places,
+      from `also`, which has as many; "append" puts that many, drawn from
+      `also`, behind `data`.
+    fraction: Share of the number of `data`'s examples.
+  """
+
+  data: settings.DataName
+  also: settings.DataName
+  split: settings.Split
+  how: Annotated[str, settings.OneOf(("replace", "append"))]
+  fraction: float
+
+  def __post_init__(self):
+    if not 0 < self.fraction <= 1:
+      raise ValueError(f"fraction must be in (0, 1], got {self.fraction!r}")
+
+
+def mix(data: ds.Dataset, also: ds.Dataset, how: str, fraction: float, key):
+  """Returns the mixture of two sets; see `Stage`."""
+  order = np.asarray(jax.random.permutation(key, also.num_examples))
+  chosen = np.sort(order[: round(fraction * data.num_examples)])
+  images, labels = ds.to_float(data.images), data.labels
+  images, other = np.array(images), np.asarray(ds.to_float(also.images))
+  if data.images.dtype == also.images.dtype:
+    images, other = data.images.copy(), also.images
+  labels = labels.copy()
+  if how == "replace":
+    images[chosen], labels[chosen] = other[chosen], also.labels[chosen]
+  else:
+    images = np.concatenate([images, other[chosen]])
+    labels = np.concatenate([labels, also.labels[chosen]])
+  return ds.make(images, labels, data.class_names)
+
+
+def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
+  data, also = (
+    study.dataset(source, stage.split) for source in (stage.data, stage.also)
+  )
+  fits = data.num_examples == also.num_examples
+  if stage.how == "append":
+    fits = round(stage.fraction * data.num_examples) <= also.num_examples
+  if not fits or data.image_shape != also.image_shape:
+    raise ValueError(
+      f"stages.{name}.also has {also.num_examples} images of {also.image_shape}"
+      f", which do not fit the {data.num_examples} of {data.image_shape} of "
+      f"{stage.data}"
+    )
+  if data.class_names != also.class_names:
+    raise ValueError(f"stages.{name}.also has other classes than {stage.data}")
+  mixed = mix(data, also, stage.how, stage.fraction, study.key(name))
+  return derived.save(directory, mixed)
+
+
+KIND = Kind(
+  stage=Stage,
+  run=_run,
+  section="combined",
+  load=derived.load,
+  report=derived.report("Combined sets"),
+  passes=lambda stage, num_images: 0.0,
+)

@@ -1,0 +1,56 @@
+"""A stage that labels a set with what a model sees in it.
+
+Reference: Wallace, "Learning from incorrectly labeled data", Distill 2019.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from robust_features import evaluate
+from robust_features.data import dataset as ds
+from robust_features.study import settings
+from robust_features.study.graph import Kind, Study
+from robust_features.study.kinds import derived
+
+_BATCH = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """Fields of a relabel stage.
+
+  Attributes:
+    model: The stage whose model gives the labels.
+    which: Its "last" weights, or the "best" on the held-out split.
+    data: A source, or a stage that makes a data set.
+    split: Of a source: "train", "validation" or "test".
+  """
+
+  model: settings.ModelName
+  which: settings.Which
+  data: settings.DataName
+  split: settings.Split
+
+
+def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
+  del name
+  data = study.dataset(stage.data, stage.split)
+  model, variables = study.model(stage.model, stage.which)
+  logits = evaluate.predict(model, variables, data.images, _BATCH)
+  labels = logits.argmax(1).astype(np.int32)
+  result = derived.save(
+    directory, ds.make(data.images, labels, data.class_names)
+  )
+  return result | {"agreement": float((labels == data.labels).mean())}
+
+
+KIND = Kind(
+  stage=Stage,
+  run=_run,
+  section="relabelled",
+  load=derived.load,
+  report=derived.report("Labelled by a model"),
+  passes=lambda stage, num_images: float(num_images(stage.data, stage.split)),
+)
