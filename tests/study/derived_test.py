@@ -1,0 +1,221 @@
+"""Stages that derive sets from sets, and the linear probe."""
+
+import json
+import pathlib
+import shutil
+import tempfile
+
+import jax
+import numpy as np
+import toy_study
+import toys
+from absl.testing import absltest, parameterized
+
+from robust_features import evaluate, recipes, ridge
+from robust_features.data import dataset as ds
+from robust_features.study import run
+from robust_features.study.graph import Study
+from robust_features.study.kinds import combine
+from robust_features.study.parse import parse
+
+
+def config(folder):
+  """Returns the toy study with one stage of every derived kind and more."""
+  found = toy_study.config(folder)
+  made = found.stages
+  for name in ("sweep", "on_d_rand", "eval_on_d_rand"):
+    del made[name]
+  made.eval_base.label_shifts = (1, -1)
+  found.table = ("eval_base",)
+  made.wrong = recipes.select_stage("D", "wrong", model="base")
+  made.right = recipes.select_stage("D", "right", model="base")
+  made.top = recipes.select_stage(
+    "d_rand", "margin", model="base", judged="D", fraction=0.25
+  )
+  made.two = recipes.select_stage("D", "classes", classes=(0, 2))
+  made.few = recipes.select_stage("D", "first", num_examples=5)
+  made.mistakes = recipes.relabel_stage("base", "wrong")
+  made.shuffled = recipes.transform_stage("D", "shuffle_labels")
+  made.jpeg = recipes.transform_stage("D", "jpeg", 10)
+  made.mixed = recipes.combine_stage("D", "d_rand", 0.25)
+  made.longer = recipes.combine_stage("D", "d_rand", 0.5, how="append")
+  made.probe = recipes.probe_stage("base", "D")
+  made.pixels = recipes.probe_stage("", "D", label_shifts=(0,))
+  made.changes = recipes.probe_stage("", "d_rand", originals="D")
+  transfer = recipes.transfer_stage(
+    "base", ("base",), (), recipes.attack("l2", 0.5, 0.1, 2), paper=""
+  )
+  made.transfer = transfer
+  return found
+
+
+class DerivedTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.folder = pathlib.Path(folder)
+    toy_study.write_npz(cls.folder)
+    cls.workdir = cls.folder / "run"
+    cls.results = run.run(config(cls.folder), cls.workdir)
+    cls.study = Study(parse(config(cls.folder)), cls.workdir)
+    cls.data = cls.study.dataset("D", "train")
+    logits = evaluate.predict(*cls.study.model("base"), cls.data.images, 32)
+    cls.logits, cls.seen = logits, logits.argmax(1)
+
+  def set(self, name):
+    return self.study.dataset(name, "train")
+
+  def test_right_and_wrong_part_the_set(self):
+    wrong = np.flatnonzero(self.seen != self.data.labels)
+    right = np.flatnonzero(self.seen == self.data.labels)
+    for name, rows in (("wrong", wrong), ("right", right)):
+      found = self.set(name)
+      np.testing.assert_array_equal(found.images, self.data.images[rows])
+      np.testing.assert_array_equal(found.labels, self.data.labels[rows])
+      self.assertEqual(self.results["selections"][name]["of"], 32)
+
+  def test_margin_of_the_sets_labels_on_the_judged_images(self):
+    d_rand = self.set("d_rand")
+    others = self.logits.copy()
+    rows = np.arange(32)
+    others[rows, d_rand.labels] = -np.inf
+    margin = self.logits[rows, d_rand.labels] - others.max(axis=1)
+    want = np.sort(np.argsort(-margin, kind="stable")[:8])
+    np.testing.assert_array_equal(self.set("top").images, d_rand.images[want])
+
+  def test_classes_and_first(self):
+    self.assertEqual(set(self.set("two").labels), {0, 2})
+    np.testing.assert_array_equal(self.set("few").labels, self.data.labels[:5])
+
+  def test_mistakes_bear_the_models_labels(self):
+    wrong = self.seen != self.data.labels
+    np.testing.assert_array_equal(self.set("mistakes").labels, self.seen[wrong])
+    self.assertEqual(self.results["relabelled"]["mistakes"]["agreement"], 0.0)
+
+  def test_shuffled_labels_are_the_same_ones_elsewhere(self):
+    found = self.set("shuffled")
+    np.testing.assert_array_equal(found.images, self.data.images)
+    self.assertTrue((found.labels != self.data.labels).any())
+    np.testing.assert_array_equal(
+      np.bincount(found.labels), np.bincount(self.data.labels)
+    )
+
+  def test_mixed(self):
+    found, d_rand = self.set("mixed"), self.set("d_rand")
+    images = (found.images != self.data.images).any(axis=(1, 2, 3))
+    rows = np.flatnonzero(images)
+    self.assertBetween(len(rows), 6, 8)
+    np.testing.assert_array_equal(found.images[rows], d_rand.images[rows])
+    np.testing.assert_array_equal(found.labels[rows], d_rand.labels[rows])
+    longer = self.set("longer")
+    self.assertEqual(longer.num_examples, 48)
+    np.testing.assert_array_equal(longer.images[:32], self.data.images)
+
+  def test_mixing_types(self):
+    data, also = (toys.dataset(8, s, dtype=d)
+                  for s, d in ((0, np.uint8), (1, np.float32)))  # fmt: skip
+    found = combine.mix(data, also, "replace", 1.0, jax.random.key(0))
+    np.testing.assert_array_equal(found.images, also.images)
+    np.testing.assert_array_equal(found.labels, also.labels)
+
+  def test_probes(self):
+    probes, test = self.results["probes"], self.study.dataset("D", "test")
+    self.assertCountEqual(probes["probe"]["accuracy"], ["0", "1", "-1"])
+    x, z = (np.asarray(ds.to_float(d.images)).reshape(d.num_examples, -1)
+            for d in (self.data, test))  # fmt: skip
+    fitted = ridge.fit(x, self.data.labels, 3)
+    want = ridge.accuracy(fitted, z, test.labels)
+    self.assertEqual(probes["pixels"]["accuracy"], {"0": want})
+    model, variables = self.study.model("base")
+    x, z = (evaluate.represent(model, variables, d.images, 500)
+            for d in (self.data, test))  # fmt: skip
+    fitted = ridge.fit(x, self.data.labels, 3)
+    want = ridge.accuracy(fitted, z, (test.labels - 1) % 3)
+    self.assertAlmostEqual(probes["probe"]["accuracy"]["-1"], want)
+    d_rand = self.set("d_rand")
+    delta = np.asarray(ds.to_float(d_rand.images)) - np.asarray(
+      ds.to_float(self.data.images)
+    )
+    delta = delta.reshape(32, -1)
+    fitted = ridge.fit(delta, d_rand.labels, 3)
+    self.assertEqual(
+      probes["changes"]["fitted"], ridge.accuracy(fitted, delta, d_rand.labels)
+    )
+
+  def test_the_table_shows_shifted_labels(self):
+    row, test = self.results["rows"][0], self.study.dataset("D", "test")
+    seen = evaluate.predict(*self.study.model("base"), test.images, 30)
+    for shift in (1, -1):
+      want = (seen.argmax(1) == (test.labels + shift) % 3).mean()
+      self.assertAlmostEqual(row["shifted_accuracy"][str(shift)], want)
+    text = (self.workdir / "results.md").read_text()
+    self.assertRegex(text, r"\| accuracy +\| +y\+1 +\| +y-1 +\|")
+
+  def test_transfer_without_learners(self):
+    found = self.results["transfer"]["transfer"]
+    self.assertIsNone(found["rows"][0]["learner_accuracy"])
+    text = (self.workdir / "results.md").read_text()
+    self.assertNotIn("Spearman", text)
+
+  def test_a_damaged_set_is_named(self):
+    folder = self.folder / "damaged"
+    shutil.copytree(self.workdir, folder)
+    path = folder / "few" / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"sha256": "0"}))
+    study = Study(parse(config(self.folder)), folder)
+    with self.assertRaisesRegex(ds.DataError, "set.npz does not match its ch"):
+      study.dataset("few", "train")
+    (folder / "few" / "set.npz").unlink()
+    with self.assertRaisesRegex(ds.DataError, "set.npz is missing; delete "):
+      study.dataset("few", "train")
+
+  def test_an_empty_selection_is_one_line(self):
+    changed = config(self.folder)
+    changed.stages.none = recipes.select_stage("wrong", "right", model="base")
+    study = Study(parse(changed), self.workdir)
+    with self.assertRaisesRegex(
+      ValueError, "stages.none keeps none of the .* images of wrong"
+    ):
+      study.require("none")
+
+  def test_sets_of_other_sizes(self):
+    changed = config(self.folder)
+    changed.stages.mixed_few = recipes.combine_stage("D", "few", 1.0)
+    changed.stages.judged_few = recipes.select_stage(
+      "D", "right", model="base", judged="few"
+    )
+    study = Study(parse(changed), self.workdir)
+    with self.assertRaisesRegex(ValueError, "mixed_few.also has 5 images of"):
+      study.require("mixed_few")
+    with self.assertRaisesRegex(ValueError, "judged_few.judged has 5 images"):
+      study.require("judged_few")
+
+  @parameterized.parameters(
+    ("wrong", {"model": ""}, "wrong.model must be given by 'wrong'"),
+    ("two", {"model": "base"}, "two.model must be '' by 'classes', got 'base'"),
+    ("two", {"classes": ()}, "two.classes must be given by 'classes'"),
+    ("few", {"num_examples": 0}, "few.num_examples must be given by 'first'"),
+    ("few", {"judged": "D"}, "few.judged needs a model, got 'D'"),
+    ("top", {"fraction": 0.0}, r"top.fraction must be in \(0, 1\], got 0.0"),
+    ("wrong", {"fraction": 0.5}, "wrong.fraction must be 1 by 'wrong'"),
+    ("jpeg", {"amount": 99.0}, r"jpeg.amount must be in \[1, 95\] for 'jpeg'"),
+    ("jpeg", {"transform": "blur"}, "jpeg.transform must be one of 'jpeg'"),
+    ("shuffled", {"amount": 1.0}, r"shuffled.amount must be in \[0, 0\]"),
+    ("mixed", {"fraction": 1.5}, r"mixed.fraction must be in \(0, 1\]"),
+    ("probe", {"strength": 0.0}, "probe.strength must be above 0, got 0.0"),
+    ("probe", {"originals": "D"}, "probe.originals is for images alone"),
+    ("transfer", {"targets": ()}, "transfer.targets must name at least one"),
+    ("transfer", {"learners": ("base", "base")}, "transfer.learners must name"),
+  )  # fmt: skip
+  def test_refused(self, name, changes, message):
+    changed = config(self.folder)
+    for field, value in changes.items():
+      changed.stages[name][field] = value
+    with self.assertRaisesRegex(ValueError, f"^stages.{message}"):
+      parse(changed)
+
+
+if __name__ == "__main__":
+  absltest.main()
