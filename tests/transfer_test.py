@@ -289,7 +289,7 @@ class StageTest(parameterized.TestCase):
       "one stage for each of targets, got 1 for 2",
     ),
     ({"paper": "standard"}, "stages.scatter.paper must be one of '', 'transf"),
-    ({"targets": (), "learners": ()}, "got 0 for 0"),
+    ({"targets": (), "learners": ()}, "targets must name at least"),
   )
   def test_refused(self, changes, message):
     config = self.config()

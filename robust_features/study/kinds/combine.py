@@ -9,7 +9,7 @@ import numpy as np
 
 from robust_features.data import dataset as ds
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds import derived
 
 
@@ -74,11 +74,17 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   return derived.save(directory, mixed)
 
 
+def _work(stage: Stage, num_images) -> Work:
+  images = num_images(stage.data, stage.split)
+  more = round(stage.fraction * images) if stage.how == "append" else 0
+  return Work(images + more)
+
+
 KIND = Kind(
   stage=Stage,
   run=_run,
   section="combined",
   load=derived.load,
   report=derived.report("Combined sets"),
-  passes=lambda stage, num_images: 0.0,
+  work=_work,
 )

@@ -17,7 +17,7 @@ import numpy as np
 from robust_features import evaluate, ridge
 from robust_features.data import dataset as ds
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.report import tables
 
 _BATCH = 500
@@ -117,13 +117,10 @@ def _report(found: dict[str, Any]):
   return [("Linear probes", [tables.aligned(rows)])]
 
 
-def _passes(stage: Stage, num_images) -> float:
-  if not stage.model:
-    return 0.0
-  return float(
-    num_images(stage.data, stage.split)
-    + num_images(stage.test, stage.test_split)
-  )
+def _work(stage: Stage, num_images) -> Work:
+  images = num_images(stage.data, stage.split)
+  images += num_images(stage.test, stage.test_split)
+  return Work(images=images, passes=images if stage.model else 0)
 
 
 KIND = Kind(
@@ -131,5 +128,5 @@ KIND = Kind(
   run=_run,
   section="probes",
   report=_report,
-  passes=_passes,
+  work=_work,
 )

@@ -11,7 +11,7 @@ import numpy as np
 from robust_features import evaluate
 from robust_features.data import dataset as ds
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds import derived
 
 _BATCH = 500
@@ -46,11 +46,16 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   return result | {"agreement": float((labels == data.labels).mean())}
 
 
+def _work(stage: Stage, num_images) -> Work:
+  images = num_images(stage.data, stage.split)
+  return Work(images=images, passes=images)
+
+
 KIND = Kind(
   stage=Stage,
   run=_run,
   section="relabelled",
   load=derived.load,
   report=derived.report("Labelled by a model"),
-  passes=lambda stage, num_images: float(num_images(stage.data, stage.split)),
+  work=_work,
 )

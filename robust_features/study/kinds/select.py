@@ -10,7 +10,7 @@ from robust_features import evaluate
 from robust_features.data import dataset as ds
 from robust_features.data import select
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Plan, Study
+from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.kinds import derived
 from robust_features.study.kinds.subject import first
 
@@ -112,9 +112,12 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   return derived.save(directory, found) | {"of": data.num_examples}
 
 
-def _passes(stage: Stage, num_images) -> float:
+def _work(stage: Stage, num_images) -> Work:
   images = num_images(stage.data, stage.split)
-  return float(images) if stage.model else 0.0
+  kept = {"margin": round(stage.fraction * images), "first": stage.num_examples}
+  return Work(
+    images=kept.get(stage.by, images), passes=images if stage.model else 0
+  )
 
 
 def _shrink(stage: Any) -> None:
@@ -131,5 +134,5 @@ KIND = Kind(
   check=_check,
   report=derived.report("Selected examples"),
   shrink=_shrink,
-  passes=_passes,
+  work=_work,
 )

@@ -10,7 +10,7 @@ import numpy as np
 from robust_features.data import dataset as ds
 from robust_features.data import transform
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Study
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds import derived
 
 # What `amount` may be: from, to.
@@ -66,5 +66,5 @@ KIND = Kind(
   section="transformed",
   load=derived.load,
   report=derived.report("Changed sets"),
-  passes=lambda stage, num_images: 0.0,
+  work=lambda stage, num_images: Work(num_images(stage.data, stage.split)),
 )

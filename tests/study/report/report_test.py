@@ -51,9 +51,11 @@ def results():
   rows = [
     {"name": "a", "title": "standard", "accuracy": 0.9, "paper": printed,
      "robust_accuracy": {"0.25": 0.05, "0.5": 0.0}, "attack": attack,
+     "shifted_accuracy": {},
      "num_examples": 1000, "seed": 4, "seconds": 1.0},
     {"name": "b", "title": "robust model", "accuracy": 0.8512, "paper": None,
      "robust_accuracy": {"1.0": 0.3, "0.25": 0.75}, "num_examples": 1000,
+     "shifted_accuracy": {},
      "attack": attack | {"zero_gradient_fraction": 0.2}, "seed": 4,
      "seconds": 1.0},
   ]  # fmt: skip
@@ -63,8 +65,12 @@ def results():
     {"epoch": 2, "train_loss": 1.0, "train_accuracy": 0.75,
      "validation_accuracy": 0.625},
   ]  # fmt: skip
-  mean = {"moved_from_original": 1.2345, "success": 0.5,
-          "success_before_rounding": 0.625}  # fmt: skip
+  mean = {
+    "moved_from_original": 1.2345,
+    "success": 0.5,
+    "success_before_rounding": 0.625,
+    "success_augmented": 0.25,
+  }
   return {
     "study": "toy", "seed": 4, "rows": rows, "commit": "abc",
     "devices": "2 x cpu", "versions": {"jax": "1.2.3"}, "cores": 4,
@@ -73,7 +79,8 @@ def results():
                         "seconds": 61.0}},
     "imported": {"theirs": {"model": {"name": "resnet50"}, "num_params": 67890,
       "origin": {"source": "a.pt", "source_sha256": "f00d"}}},
-    "data_sets": {"d_rand": {"num_examples": 32, "mean": mean, "seconds": 2.0}},
+    "data_sets": {"d_rand": {"num_examples": 32, "mean": mean, "seconds": 2.0,
+      "num_spared": 7, "separability": 0.875}},
     "step_sweeps": {"sweep": {"norm": "l2", "eps": 0.5, "rows": [
       {"num_steps": 0, "robust_accuracy": 0.9, "step_ratio": 1.0},
       {"num_steps": 100, "robust_accuracy": 0.1, "step_ratio": 2.5}]}},
