@@ -4,11 +4,23 @@ import pathlib
 import re
 
 import setuptools
+from setuptools.command.build_py import build_py
 
 _ROOT = pathlib.Path(__file__).parent
 _VERSION = re.search(
   r'__version__ = "(.+)"', (_ROOT / "robust_features/__init__.py").read_text()
 )[1]
+
+
+class _BuildWithConfigs(build_py):
+  """Puts configs/ inside the package, where `--config=NAME` finds them."""
+
+  def run(self):
+    super().run()
+    if not self.editable_mode:
+      where = pathlib.Path(self.build_lib, "robust_features", "configs")
+      self.copy_tree(str(_ROOT / "configs"), str(where))
+
 
 setuptools.setup(
   name="robust_features",
@@ -21,6 +33,10 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   packages=setuptools.find_packages(include=["robust_features*"]),
+  cmdclass={"build_py": _BuildWithConfigs},
+  entry_points={
+    "console_scripts": ["robust-features=robust_features.main:run"]
+  },
   python_requires=">=3.11",
   install_requires=[
     "absl-py",

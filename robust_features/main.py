@@ -178,6 +178,8 @@ def run() -> None:
     overrides, argv = config_file.split_overrides(sys.argv)
   except ValueError as error:
     _fail(error)
+  # As `python -m` does: configs may import what lies beside.
+  sys.path.insert(0, os.getcwd())
   app.run(functools.partial(main, overrides), argv, flags_parser=_parse)
 
 
