@@ -7,6 +7,7 @@ attacked again; randomness is keyed by an example's index in the data set.
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,8 +68,10 @@ class EvaluateConfig:
       raise ValueError(
         f"batch_size must be at least 1, got {self.batch_size!r}"
       )
-    if not self.step_ratio >= 0:
-      raise ValueError(f"step_ratio must be >= 0, got {self.step_ratio!r}")
+    if not 0 <= self.step_ratio < math.inf:
+      raise ValueError(
+        f"step_ratio must be a finite number >= 0, got {self.step_ratio!r}"
+      )
     for eps in self.eps:
       if isinstance(eps, bool) or not isinstance(eps, (int, float)):
         raise ValueError(f"eps must be a tuple of numbers, got {self.eps!r}")

@@ -68,6 +68,11 @@ class RunConfig:
         raise ValueError(
           f"{name} must be at least 1, got {getattr(self, name)}"
         )
+    if not self.checkpoint_every_seconds >= 0:
+      raise ValueError(
+        "checkpoint_every_seconds must be a number >= 0, got "
+        f"{self.checkpoint_every_seconds}"
+      )
 
 
 class TrainResult(NamedTuple):

@@ -82,6 +82,10 @@ class TrainConfig:
         raise ValueError(f"{name} must be a finite number >= 0, got {value}")
     if self.momentum >= 1:
       raise ValueError(f"momentum must be below 1, got {self.momentum}")
+    if not math.isfinite(self.adversary.eps):
+      raise ValueError(
+        f"adversary.eps must be finite, got {self.adversary.eps}"
+      )
     if self.adversary.eps > 0 and not self.adversary.num_steps:
       raise ValueError(
         "adversary.num_steps must be at least 1 where adversary.eps is not 0, "

@@ -72,6 +72,9 @@ class AttackConfig:
       value = getattr(self, name)
       if isinstance(value, (str, bool)) or (_known(value) and not value >= 0):
         raise ValueError(f"{name} must be a number >= 0, got {value!r}")
+    step_size = self.step_size
+    if isinstance(step_size, (int, float)) and math.isinf(step_size):
+      raise ValueError(f"step_size must be finite, got {step_size!r}")
     for name, least in (("num_steps", 0), ("num_restarts", 1)):
       value = getattr(self, name)
       if isinstance(value, (str, float, bool)) or (

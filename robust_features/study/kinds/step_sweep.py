@@ -4,6 +4,7 @@ Reference: arXiv:1905.02175, appendix D.2, figure 8.
 """
 
 import dataclasses
+import math
 import pathlib
 import time
 from typing import Any
@@ -29,6 +30,16 @@ class Stage(Subject):
   steps: tuple[int, ...]
   step_ratios: tuple[float, ...]
   evaluate: evaluation.EvaluateConfig
+
+  def __post_init__(self):
+    if not self.evaluate.eps:
+      raise ValueError("evaluate.eps must hold a radius, got ()")
+    for name in ("steps", "step_ratios"):
+      values = getattr(self, name)
+      if not values or not all(0 <= value < math.inf for value in values):
+        raise ValueError(
+          f"{name} must be finite numbers >= 0, at least one, got {values}"
+        )
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
