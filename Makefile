@@ -2,13 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test lint format
+.PHONY: quickstart test test-newest lint format
 
 quickstart: .venv
 	$(BIN)/python -m robust_features.main --config=configs/quickstart.py
 
 test: .venv
 	$(BIN)/python -m pytest -n 2 --dist=loadscope --durations=25
+
+# The newest packages, on a newer Python; docs/versions.md.
+NEWEST_PYTHON ?= python3.13
+
+test-newest: .venv-newest
+	.venv-newest/bin/python -m pytest -n 2 --dist=loadscope --durations=25
+
+.venv-newest: requirements-newest.lock
+	test -x .venv-newest/bin/python || $(NEWEST_PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade pip
+	.venv-newest/bin/python -m pip install --quiet -r requirements-newest.lock
+	touch .venv-newest
 
 lint: .venv
 	$(BIN)/ruff check .
