@@ -33,6 +33,7 @@ NOT_NUMBERS = (
   "train_seconds",
   "compile_seconds",
   "commit",
+  "date",
   "versions",
   "devices",
 )
