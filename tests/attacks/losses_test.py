@@ -59,7 +59,7 @@ class LossesTest(parameterized.TestCase):
       want.append(-(row[label] - row[target]) / spread)
     np.testing.assert_allclose(losses.dlr_targeted(z, y, t), want, rtol=1e-5)
 
-  @parameterized.parameters((10.0, 0.0), (1.0, 7.0), (0.01, -3.0))
+  @parameterized.parameters((10.0, 0.0), (1.0, 7.0), (0.01, -3.0), (1e-8, 0.0))
   def test_dlr_is_invariant_to_scale_and_shift(self, scale, shift):
     z, y, t = logits()
     moved = np.float32(scale) * z + np.float32(shift)

@@ -74,6 +74,97 @@ class ScheduleTest(absltest.TestCase):
     np.testing.assert_array_equal(result.tally.x_adv, x)
 
 
+def _published_halvings(losses, num_steps):
+  """The published rule on losses `[T + 1]`, for one example, in plain Python.
+
+  Returns:
+    The steps (from 1) after which the step is halved, and those of them where
+    enough steps gained: only the stall of the best loss halved it.
+  """
+  window = max(22 * num_steps // 100, 1)
+  least = max(6 * num_steps // 100, 1)
+  shorter = max(3 * num_steps // 100, 1)
+  best = best_checked = losses[0]
+  steps, since, halved, found, stalls = [], 0, True, [], []
+  for i in range(num_steps):
+    steps.append(losses[i + 1])
+    best = max(best, losses[i + 1])
+    since += 1
+    if since == window:
+      # Before the first step its array of losses holds a zero.
+      before = [
+        steps[j - 1] if j else 0.0 for j in range(i - window + 1, i + 1)
+      ]
+      gains = sum(a > b for a, b in zip(steps[-window:], before, strict=True))
+      few = gains <= window * 0.75
+      stalled = not halved and best_checked >= best
+      halved = few or stalled
+      if halved:
+        found.append(i + 1)
+        if not few:
+          stalls.append(i + 1)
+      best_checked, since = best, 0
+      window = max(window - shorter, least)
+  return found, stalls
+
+
+class CheckpointTest(absltest.TestCase):
+  def test_halves_where_the_published_rule_does(self):
+    """On 400 sequences of losses, of which some climb and some stall."""
+    rng = np.random.default_rng(0)
+    count, num_steps = 400, 100
+    drift = rng.uniform(-0.3, 1.0, (count, 1))
+    losses = drift + rng.normal(size=(count, num_steps + 1))
+    # Now and then it falls far: what follows gains, and stays below the best.
+    losses -= 60 * (rng.random(losses.shape) < 0.02)
+    losses = losses.cumsum(1).astype(np.float32)
+    wanted, stalls = zip(
+      *(_published_halvings(row.tolist(), num_steps) for row in losses),
+      strict=True,
+    )
+    cfg = apgd.ApgdConfig("l2", 1.0, num_steps=num_steps)
+    z = jnp.full((count, 1, 1, 1), 0.5)
+
+    @jax.jit
+    def step(run, loss):
+      grad = jnp.broadcast_to(loss[:, None, None, None], z.shape)
+      run = apgd._remember(run._replace(z=grad), loss, grad)
+      after, follow = apgd._adapt(run, grad, cfg)
+      return after._replace(t=run.t + 1), follow
+
+    run, found = apgd._begin(z, cfg), [[] for _ in range(count)]
+    for t in range(num_steps + 1):
+      size = np.asarray(run.step_size)
+      run, follow = step(run, jnp.asarray(losses[:, t]))
+      halved = np.asarray(run.step_size) == size / 2
+      for k in np.flatnonzero(halved):
+        found[k].append(t)
+      # A halving goes back to the best point and its gradient.
+      at = np.where(halved, losses[:, : t + 1].max(1), losses[:, t])
+      np.testing.assert_array_equal(run.z[:, 0, 0, 0], at)
+      np.testing.assert_array_equal(follow[:, 0, 0, 0], at)
+    self.assertEqual(found, list(wanted))
+    # Both rules were met, each often.
+    self.assertGreater(sum(map(len, stalls)), 50)
+    self.assertGreater(sum(map(len, wanted)), 400)
+
+  def test_the_first_move_has_no_momentum_and_later_ones_a_quarter(self):
+    """z + .75 (P(z + step) - z) + .25 (z - z_old), inside the ball."""
+    x = jnp.full((2, 1, 1, 2), 0.5)
+    cfg = apgd.ApgdConfig("linf", 0.4)
+    run = apgd._begin(x + 0.04, cfg)
+    run = run._replace(
+      t=jnp.asarray([0, 3], jnp.int32), z_old=x,
+      step_size=jnp.asarray([0.1, 0.1]),
+    )  # fmt: skip
+    moved = apgd._move(run, jnp.ones_like(x), x, cfg)
+    delta = np.asarray(moved.z - x)[:, 0, 0]
+    np.testing.assert_allclose(delta[0], 0.14, atol=1e-6)
+    np.testing.assert_allclose(delta[1], 0.04 + 0.075 + 0.01, atol=1e-6)
+    np.testing.assert_array_equal(moved.z_old, run.z)
+    np.testing.assert_array_equal(moved.t, [1, 4])
+
+
 class ClosedFormTest(parameterized.TestCase):
   @parameterized.parameters("l2", "linf")
   def test_linear_model_reaches_the_optimum(self, norm):

@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from robust_features.attacks import geometry
-from robust_features.attacks.autoattack import fab
+from robust_features.attacks.autoattack import fab, machine
 
 _attack = jax.jit(fab.attack)
 _project = jax.jit(fab.project_to_plane, static_argnums=3)
@@ -112,6 +112,33 @@ class FabTest(parameterized.TestCase):
     np.testing.assert_array_equal(result.tally.gradients, [180] * 6)
     np.testing.assert_array_equal(result.tally.queries, [360] * 6)
     self.assertFalse(result.tally.success.any())  # Nothing lies within 0.
+
+  @parameterized.parameters("l2", "linf")
+  def test_every_target_begins_at_the_image(self, norm):
+    """What comes after a turn is bit for bit a run towards that target."""
+    w = jnp.asarray(np.random.default_rng(2).normal(size=(48, 4)), jnp.float32)
+    logits_fn = jax.tree_util.Partial(_linear_logits, w)
+    x = jnp.asarray(np.random.default_rng(3).uniform(size=(3, 4, 4, 3)))
+    x = x.astype(jnp.float32)
+    y = jnp.argmax(logits_fn(x), axis=1).astype(jnp.int32)
+    targets = machine.likeliest_targets(logits_fn(x), y, 2)
+    cfg = fab.FabConfig(norm, 0.0, num_steps=3, num_targets=2)
+    step = jax.jit(lambda b, s: fab.step(logits_fn, b, s, cfg))
+    both = machine.Batch(x, y, targets, _keys(3))
+    second = machine.Batch(x, y, targets[:, 1:], _keys(3))
+    state = fab.init(both, cfg)
+    for _ in range(3):
+      state = step(both, state)
+    np.testing.assert_array_equal(state.rank, [1, 1, 1])
+    np.testing.assert_array_equal(state.t, [0, 0, 0])
+    np.testing.assert_array_equal(state.z, x)
+    alone = fab.init(second, cfg)
+    for _ in range(2):
+      state, alone = step(both, state), step(second, alone)
+      np.testing.assert_array_equal(state.z, alone.z)
+      np.testing.assert_array_equal(state.t, alone.t)
+    self.assertFalse(state.tally.done.any())
+    self.assertTrue(step(both, state).tally.done.all())
 
   @parameterized.parameters("l2", "linf")
   def test_smallest_distances_are_the_published_ones(self, norm):

@@ -86,6 +86,93 @@ class GeometryTest(parameterized.TestCase):
     self.assertTrue((changed >= 9).all(), changed)
 
 
+def _published_l2_step(delta, draw, t, cfg):
+  """The published code's proposal for one image, in float64.
+
+  Args:
+    delta: `[H, W, C]` the perturbation so far.
+    draw: `[5 + C]` uniform numbers: two corners, transposition, signs.
+    t: Queries done.
+    cfg: Radius and windows.
+  """
+  height, width, channels = delta.shape
+  halvings = sum(t - 1 > bound for bound in (10, 50, 200, 500, 1000))
+  side = square.sizes(cfg, height, width)[halvings]
+  corners = [int(draw[k] * (n - side)) for k, n in enumerate((height, width))]
+  others = [
+    int(draw[k + 2] * (n - side)) for k, n in enumerate((height, width))
+  ]
+  first = tuple(slice(start, start + side) for start in corners)
+  second = tuple(slice(start, start + side) for start in others)
+  bump = square.bump(side).astype(np.float64)
+  bump = bump.T if draw[4] < 0.5 else bump
+  signs = np.where(draw[5:] < 0.5, -1.0, 1.0)
+  both = np.zeros((height, width, 1))
+  both[first] = both[second] = 1
+  spare = max(cfg.eps**2 - (delta**2).sum(), 0)
+  result = delta.copy()
+  result[second] = 0
+  for c in range(channels):
+    old = delta[(*first, c)]
+    fresh = bump * signs[c] + old / (1e-12 + np.sqrt((old**2).sum()))
+    moved = ((delta * both)[..., c] ** 2).sum()
+    size = np.sqrt(spare / channels + moved)
+    result[(*first, c)] = fresh / np.sqrt((fresh**2).sum()) * size
+  return result * cfg.eps / np.sqrt((result**2).sum())
+
+
+class ProposalTest(parameterized.TestCase):
+  @parameterized.parameters(1, 11, 12, 51, 52, 1001, 1002)
+  def test_l2_is_the_published_one(self, t):
+    """Norm moves from the second window, and the spare, to the first."""
+    shape = (6, 16, 16, 3)
+    batch = machine.Batch(
+      jnp.full(shape, 0.5), jnp.zeros(6, jnp.int32),
+      jnp.zeros((6, 1), jnp.int32), _keys(6),
+    )  # fmt: skip
+    cfg = square.SquareConfig("l2", 0.5)
+    state = square.init(batch, cfg)
+    state = state._replace(
+      t=jnp.full(6, t, jnp.int32), z=0.5 + 0.9 * (state.z - 0.5)
+    )
+    found = square._propose(batch, state, cfg) - 0.5
+    keys = jax.vmap(jax.random.fold_in, (0, None))(batch.keys, t)
+    draws = jax.vmap(lambda k: jax.random.uniform(k, (8,), jnp.float32))(keys)
+    for k in range(6):
+      delta = np.asarray(state.z[k], np.float64) - 0.5
+      want = _published_l2_step(delta, np.asarray(draws[k]), t, cfg)
+      np.testing.assert_allclose(found[k], want, atol=2e-6)
+
+  @parameterized.parameters((11, 14), (12, 10), (52, 7), (8002, 1))
+  def test_linf_sets_one_window_of_every_colour(self, t, side):
+    """Twice eps, cut to the ball: plus or minus eps, never back to less."""
+    shape = (6, 16, 16, 3)
+    batch = machine.Batch(
+      jnp.full(shape, 0.5), jnp.zeros(6, jnp.int32),
+      jnp.zeros((6, 1), jnp.int32), _keys(6),
+    )  # fmt: skip
+    cfg = square.SquareConfig("linf", 0.125)
+    state = square.init(batch, cfg)._replace(
+      t=jnp.full(6, t, jnp.int32), z=batch.x
+    )
+    delta = np.asarray(square._propose(batch, state, cfg) - 0.5)
+    np.testing.assert_array_equal(np.abs(delta[delta != 0]), 0.125)
+    inside = delta != 0
+    np.testing.assert_array_equal(inside.sum(axis=(1, 2)), side**2)
+    # The same window for every colour, one sign a colour.
+    np.testing.assert_array_equal(inside, inside[..., :1] & inside)
+    signs = np.sign(delta).sum(axis=(1, 2))
+    np.testing.assert_array_equal(np.abs(signs), side**2)
+
+  def test_the_last_place_is_left_out(self):
+    """As in the published code: floor(u (n - s)), u below 1."""
+    draw = jnp.asarray([[0.999, 0.0], [0.5, 0.999]], jnp.float32)
+    side = jnp.asarray([4, 8], jnp.int32)
+    row, column = square._corner(draw, side, 8, 8)
+    np.testing.assert_array_equal(row, [3, 0])
+    np.testing.assert_array_equal(column, [0, 0])
+
+
 class SearchTest(parameterized.TestCase):
   @parameterized.parameters("l2", "linf")
   def test_margin_falls_and_every_query_is_counted(self, norm):
