@@ -24,11 +24,7 @@ from robust_features.runtime import batching, sharding
 from robust_features.runtime.logs import progress
 from robust_features.runtime.measured import Measured
 
-LOSSES = {
-  "cross_entropy": losses.cross_entropy,
-  "cw_margin": losses.cw_margin,
-  "dlr": losses.dlr,
-}
+LOSSES = losses.LOSSES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,10 +3,15 @@
 Images are `[B, H, W, C]`; a ball of radius eps in "l2" or "linf" lies about
 each of them, the box is [0, 1] in every entry. Nothing here sees two examples
 at once.
+
+`optax.projections.projection_l2_ball` under `vmap` gives what `into_ball` gives
+to 6e-8; it divides by a norm of zero where `into_ball` does not, and knows no
+slack, so it stays a test's reference.
 """
 
 import functools
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +26,34 @@ def max_radius(norm: str, shape: tuple[int, ...]) -> float:
 
 
 def check_radius(name: str, eps: float, norm: str, shape) -> None:
-  """Raises ValueError where a radius exceeds the box's diameter."""
+  """Checks that a radius is one in units of [0, 1].
+
+  A whole number from 2 on that moves every entry by a tenth of its range is
+  possible in l2, and hardly meant: "8" is written for 8/255.
+
+  Args:
+    name: Of the radius, for the message.
+    eps: Radius.
+    norm: "l2" or "linf".
+    shape: (H, W, C) of the images.
+
+  Raises:
+    ValueError: Where it exceeds the box's diameter.
+
+  Warns:
+    UserWarning: Where it looks like a number of 255 levels.
+  """
   largest = max_radius(norm, tuple(shape))
   if eps > largest:
     raise ValueError(
       f"{name} is {eps:g}, larger than the {norm} diameter {largest:g} of the "
       f"images' box [0, 1]; radii are in units of [0, 1]: write {eps:g}/255?"
+    )
+  if eps >= max(2.0, largest / 10) and float(eps).is_integer():
+    warnings.warn(
+      f"{name} is {eps:g} in {norm}, which moves every entry of an image by "
+      f"{eps / largest:.0%} of its range; was {eps:g}/255 meant?",
+      stacklevel=2,
     )
 
 

@@ -70,6 +70,27 @@ def dlr_targeted(
   return (_at(logits, target) - _at(logits, y)) / jnp.maximum(spread, 1e-12)
 
 
+def cw_margin_targeted(
+  logits: jax.Array, y: jax.Array, target: jax.Array
+) -> jax.Array:
+  """Returns z_t - z_y, which any two classes have."""
+  logits = logits.astype(jnp.float32)
+  return _at(logits, target) - _at(logits, y)
+
+
+# (logits, y) -> [B]
+LOSSES = {
+  "cross_entropy": cross_entropy,
+  "cw_margin": cw_margin,
+  "dlr": dlr,
+}
+# (logits, y, target) -> [B]
+TARGETED_LOSSES = {
+  "dlr_targeted": dlr_targeted,
+  "cw_margin_targeted": cw_margin_targeted,
+}
+
+
 def _require_classes(logits: jax.Array, least: int, name: str) -> None:
   if logits.shape[1] < least:
     raise ValueError(

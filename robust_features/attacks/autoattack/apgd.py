@@ -19,22 +19,7 @@ import jax.numpy as jnp
 from robust_features.attacks import geometry, losses
 from robust_features.attacks.autoattack import machine
 
-
-def _margin_targeted(logits, y, target):
-  logits = logits.astype(jnp.float32)
-  pair = jnp.stack([target, y], axis=1)
-  return -jnp.diff(jnp.take_along_axis(logits, pair, axis=1), axis=1)[:, 0]
-
-
-# (logits, y, target) -> [B]
-LOSSES = {
-  "cross_entropy": lambda logits, y, _: losses.cross_entropy(logits, y),
-  "cw_margin": lambda logits, y, _: losses.cw_margin(logits, y),
-  "dlr": lambda logits, y, _: losses.dlr(logits, y),
-  "dlr_targeted": losses.dlr_targeted,
-  "cw_margin_targeted": _margin_targeted,
-}
-TARGETED = ("dlr_targeted", "cw_margin_targeted")
+LOSSES = (*losses.LOSSES, *losses.TARGETED_LOSSES)
 
 
 @functools.partial(
@@ -71,12 +56,17 @@ class ApgdConfig:
         f"norm must be one of {geometry.NORMS}, got {self.norm!r}"
       )
     if self.loss not in LOSSES:
-      raise ValueError(f"loss must be one of {(*LOSSES,)}, got {self.loss!r}")
+      raise ValueError(f"loss must be one of {LOSSES}, got {self.loss!r}")
+
+  @property
+  def is_targeted(self) -> bool:
+    """Whether the loss aims at one class after another."""
+    return self.loss in losses.TARGETED_LOSSES
 
   @property
   def num_runs(self) -> int:
     """Runs that an example can take part in."""
-    targets = self.num_targets if self.loss in TARGETED else 1
+    targets = self.num_targets if self.is_targeted else 1
     return targets * self.num_restarts
 
 
@@ -185,7 +175,10 @@ def step(
 
   def total(z):
     logits = logits_fn(z).astype(jnp.float32)
-    loss = LOSSES[cfg.loss](logits, batch.y, target)
+    if cfg.is_targeted:
+      loss = losses.TARGETED_LOSSES[cfg.loss](logits, batch.y, target)
+    else:
+      loss = losses.LOSSES[cfg.loss](logits, batch.y)
     return loss.sum(), (logits, loss)
 
   grad, (logits, loss) = jax.grad(total, has_aux=True)(run.z)
@@ -319,7 +312,7 @@ def attack(
     ValueError: If the model has too few classes for the loss.
   """
   targets = y[:, None]
-  if cfg.loss in TARGETED:
+  if cfg.is_targeted:
     logits = logits_fn(x)
     if cfg.num_targets >= logits.shape[1]:
       raise ValueError(
@@ -327,7 +320,7 @@ def attack(
         f"got {cfg.num_targets}"
       )
     targets = machine.likeliest_targets(logits, y, cfg.num_targets)
-  batch = machine.Batch(x, y, targets, keys)
+  batch = machine.make_batch(x, y, targets, keys)
   state = init(batch, cfg)
   if x_init is not None:
     state = state._replace(run=_begin(x_init, cfg))

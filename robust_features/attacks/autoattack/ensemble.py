@@ -128,7 +128,8 @@ def run(
   """Evaluates a model's robustness.
 
   Args:
-    logits_fn: Maps images `[B, H, W, C]` in [0, 1] to logits `[B, K]`. Give a
+    logits_fn: Maps images `[B, H, W, C]` in [0, 1] to logits `[B, K]`, or to
+      something that has them as its field `logits`. Give a
       `jax.tree_util.Partial(fn, variables)` rather than a closure where the
       model is large or changes: its weights are then arguments of the
       compiled attack instead of constants in it.
@@ -160,12 +161,14 @@ def run(
   x, y = np.asarray(x, np.float32), np.asarray(y)
   checks.require_images(x, y)
   check_settings(norm, eps, attacks, batch_size, x.shape[1:])
-  if not isinstance(logits_fn, jax.tree_util.Partial):
-    logits_fn = jax.tree_util.Partial(logits_fn)
+  model = logits_fn
+  if not isinstance(model, jax.tree_util.Partial):
+    model = jax.tree_util.Partial(model)
+  logits_fn = jax.tree_util.Partial(_logits_of, model)
   victim = _Victim(logits_fn, x, y.astype(np.int32), key, batch_size, sharding)
   names = tuple(attacks)
   who = identity(
-    (logits_fn.args, logits_fn.keywords), x, victim.y, key, norm=norm,
+    (model.args, model.keywords), x, victim.y, key, norm=norm,
     eps=float(eps), attacks=list(names), **dataclasses.asdict(budget),
   )  # fmt: skip
   path = None if workdir is None else pathlib.Path(workdir) / FILE
@@ -212,9 +215,22 @@ def check_settings(
     raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
 
 
+def _logits_of(model_fn, x: jax.Array) -> jax.Array:
+  """Returns a model's logits `[B, K]` float32, which `Outputs` may hold."""
+  outputs = model_fn(x)
+  logits = getattr(outputs, "logits", outputs)
+  if not isinstance(logits, (jax.Array, np.ndarray)):
+    kind = type(logits).__name__
+    raise ValueError(
+      f"logits_fn must return an array [B, K], or something with a field "
+      f"`logits`, got a {kind}; give a function that picks the logits of it"
+    )
+  return jnp.asarray(logits).astype(jnp.float32)
+
+
 @jax.jit
 def _logits(logits_fn, x):
-  return logits_fn(x).astype(jnp.float32)
+  return logits_fn(x)
 
 
 class _Victim:
@@ -241,13 +257,13 @@ class _Victim:
   def examples(self, stream: int, index: np.ndarray) -> machine.Batch:
     """Returns what the attack of a random stream needs of images `index`."""
     key = jax.random.fold_in(self.key, stream)
-    example = machine.Batch(
+    batch = machine.make_batch(
       jnp.asarray(self.x[index]),
       jnp.asarray(self.y[index]),
       jnp.asarray(self.targets[index], jnp.int32),
       geometry.example_keys(key, jnp.asarray(index, jnp.uint32)),
     )
-    return self._place(example)
+    return self._place(batch)
 
   def predict(self, x: np.ndarray) -> np.ndarray:
     """Returns logits `[N, K]`, batch by batch; the last one is padded."""

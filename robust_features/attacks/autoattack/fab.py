@@ -270,6 +270,6 @@ def attack(
       f"got {cfg.num_targets}"
     )
   targets = machine.likeliest_targets(logits, y, cfg.num_targets)
-  batch = machine.Batch(x, y, targets, keys)
+  batch = machine.make_batch(x, y, targets, keys)
   state = machine.run_to_end(ATTACK, logits_fn, batch, cfg)
   return FabResult(state.tally, state.x_best, state.distance)

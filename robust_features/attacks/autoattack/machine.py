@@ -10,6 +10,7 @@ compilation serves the whole attack, and no result depends on the batch.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +31,16 @@ class Batch(NamedTuple):
   y: jax.Array
   targets: jax.Array
   keys: jax.Array
+
+
+def make_batch(
+  x: jax.Array, y: jax.Array, targets: jax.Array, keys: jax.Array
+) -> Batch:
+  """Returns a batch; AssertionError for shapes and types it cannot have."""
+  chex.assert_rank([x, y, targets, keys], [4, 1, 2, 1])
+  chex.assert_equal_shape_prefix([x, y, targets, keys], 1)
+  chex.assert_type([x, y, targets], [jnp.float32, int, int])
+  return Batch(x, y, targets, keys)
 
 
 class Tally(NamedTuple):

@@ -294,5 +294,5 @@ def attack(
   Returns:
     The last state: its tally, and the best point with its margin.
   """
-  batch = machine.Batch(x, y, y[:, None], keys)
+  batch = machine.make_batch(x, y, y[:, None], keys)
   return machine.run_to_end(ATTACK, logits_fn, batch, cfg)

@@ -249,6 +249,18 @@ class RobustnessTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "below the 5 classes, got 9"):
       apgd.attack(logits_fn, x, y, _keys(1), cfg)
 
+  def test_shapes_and_types_are_programmer_errors(self):
+    _, logits_fn = _linear()
+    x, y = jnp.full((2, 4, 4, 3), 0.5), jnp.zeros(2, jnp.int32)
+    cfg = apgd.ApgdConfig("l2", 0.5, "cw_margin", num_steps=1)
+    for args in (
+      (x[0], y, _keys(2)), (x, y[:1], _keys(2)), (x, y, _keys(3)),
+      (x, y.astype(jnp.float32), _keys(2)),
+      (x.astype(jnp.bfloat16), y, _keys(2)),
+    ):  # fmt: skip
+      with self.assertRaises(AssertionError):
+        apgd.attack(logits_fn, *args, cfg)
+
 
 class BallTest(parameterized.TestCase):
   @parameterized.product(norm=("l2", "linf"), dtype=(jnp.float32, jnp.bfloat16))

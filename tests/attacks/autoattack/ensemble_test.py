@@ -12,6 +12,7 @@ from absl.testing import absltest, parameterized
 from robust_features.attacks import autoattack
 from robust_features.attacks.autoattack import checks, pool
 from robust_features.attacks.autoattack.progress import FILE
+from robust_features.models import layers
 
 SMALL = autoattack.Budget(num_steps=8, num_targets=2, num_queries=30)
 
@@ -244,6 +245,15 @@ class ModelTest(absltest.TestCase):
       self.assertBetween(result.x_adv.min(), 0.0, 1.0)
       self.assertBetween(result.x_adv.max(), 0.0, 1.0)
 
+  def test_outputs_with_logits_are_taken(self):
+    logits_fn, x, y = _linear()
+    wanted = _run(logits_fn, x, y, attacks=("apgd-ce",))
+    found = _run(
+      lambda x: layers.Outputs(logits_fn(x), x), x, y, attacks=("apgd-ce",)
+    )
+    np.testing.assert_array_equal(found.x_adv, wanted.x_adv)
+    self.assertEqual(found.warnings, ())
+
   def test_misclassified_images_cost_nothing(self):
     logits_fn, x, y = _linear()
     wrong = (y + 1) % 5
@@ -331,6 +341,8 @@ class BadInputTest(parameterized.TestCase):
     (lambda x: x[:, 0, 0, 0], r"must return \[B, K\]"),
     (lambda x: x[..., 0], r"must return \[B, K\]"),
     (lambda x: x[:, 0, :1, 0], "K >= 2"),
+    (lambda x: (x[:, 0, 0], x), "got a tuple; give a function that picks"),
+    (lambda x: {"logits": x[:, 0, 0]}, "got a dict; give a function that"),
   )
   def test_models(self, logits_fn, message):
     _, x, y = _linear()
