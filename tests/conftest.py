@@ -19,3 +19,15 @@ jax.config.update("jax_debug_key_reuse", True)
 
 # pytest has its own command line; absltest's temporary folders want flags.
 flags.FLAGS.mark_as_parsed()
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Says how many cases the property tests tried."""
+  cases = sum(
+    value
+    for report in terminalreporter.getreports("passed")
+    for name, value in report.user_properties
+    if name == "cases"
+  )
+  if cases:
+    terminalreporter.write_line(f"properties of attacks: {cases:,} cases")

@@ -163,6 +163,11 @@ class ProposalTest(parameterized.TestCase):
     np.testing.assert_array_equal(inside, inside[..., :1] & inside)
     signs = np.sign(delta).sum(axis=(1, 2))
     np.testing.assert_array_equal(np.abs(signs), side**2)
+    # From anywhere on the corners of the ball it goes to such a corner.
+    corner = square.init(batch, cfg)._replace(t=state.t)
+    moved = np.asarray(square._propose(batch, corner, cfg) - 0.5)
+    want = np.where(inside, delta, np.asarray(corner.z - 0.5))
+    np.testing.assert_array_equal(moved, want)
 
   def test_the_last_place_is_left_out(self):
     """As in the published code: floor(u (n - s)), u below 1."""
