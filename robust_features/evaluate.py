@@ -25,6 +25,9 @@ from robust_features.runtime.logs import progress
 from robust_features.runtime.measured import Measured
 
 LOSSES = losses.LOSSES
+# A margin that two compilations of a model do not disagree about the sign of.
+_DECIDED = 0.01
+_SIEVE = 10  # The first of so many parts of the steps is taken by everyone.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +185,8 @@ def _attack(
   """Attacks the images at `indices` `[B]`.
 
   Returns:
-    Which are broken, which met a zero gradient, which one not finite.
+    Which are broken; which of them beyond doubt, by an iterate after which the
+    attack may stop; which met a zero gradient before, which one not finite.
   """
   x = ds.to_float(sharding.split_batch(images[indices]))
   y = labels[indices]
@@ -191,28 +195,58 @@ def _attack(
   )
   keys = attacks.example_keys(key, indices)
   # One misclassified iterate decides, if it is judged as it was attacked.
-  stop_above = 0.0 if bn_mode == "running" else None
+  stop_above = _DECIDED if bn_mode == "running" else None
   result = attacks.maximize(objective, x, keys, cfg, stop_above=stop_above)
   # Judged as the model is used, whatever the mode of the attack.
   logits = models.apply(model, variables, result.x_adv).logits
   met = result.zero_gradients > 0, result.nonfinite_gradients > 0
-  return logits.argmax(1) != y, *met
+  return logits.argmax(1) != y, result.value > _DECIDED, *met
 
 
 def _survivors(
-  attack, indices: np.ndarray, batch_size: int, bar, interruptible: bool
-):
-  """Runs an attack on some examples.
+  attack: Callable[..., Any], look: Callable[..., Any], run: Callable[..., Any],
+  cfg: EvaluateConfig, eps: float, alive: np.ndarray, bar: Any,
+):  # fmt: skip
+  """Runs the attack of one radius on what is left.
+
+  A tenth of the steps comes first, for everyone, and the others begin again in
+  batches that are full: a model that is not robust costs little. These are the
+  first steps of the whole attack, so they decide nothing that it would not.
+
+  Args:
+    attack: `_attack` but for indices and `cfg`.
+    look: `batching.map_batches` but for a function, indices and a bar.
+    run: `Measured.run`.
+    cfg: The evaluation.
+    eps: The radius.
+    alive: `[N]` indices.
+    bar: Of progress, moved by every example that is done.
 
   Returns:
-    Who is left, and how many met a zero gradient and one not finite, `[2]`.
+    Who survives, and how many met a zero gradient and one not finite, `[2]`.
   """
-  if not len(indices):
-    return indices, np.zeros(2, np.int64)
-  broken, zero, bad = batching.map_batches(
-    attack, indices, batch_size, bar=bar, interruptible=interruptible
+  met, name, whole = (
+    np.zeros(2, np.int64),
+    _part_name(cfg, eps),
+    cfg.attack(eps),
   )
-  return indices[~broken], np.array([zero.sum(), bad.sum()])
+  if cfg.bn_mode == "running" and cfg.num_steps >= _SIEVE and len(alive):
+    few = dataclasses.replace(whole, num_steps=cfg.num_steps // _SIEVE)
+    sieve = functools.partial(
+      run, f"{name}-sieve", function=functools.partial(attack, cfg=few)
+    )
+    _, decided, *flaws = look(sieve, alive)
+    met += np.array([flaw[decided].sum() for flaw in flaws])
+    bar.update(int(decided.sum()))
+    alive = alive[~decided]
+  if len(alive):
+    whole_attack = functools.partial(attack, cfg=whole)
+    broken, _, *flaws = look(
+      functools.partial(run, name, function=whole_attack), alive, bar=bar
+    )
+    met += np.array([flaw.sum() for flaw in flaws])
+    alive = alive[~broken]
+  return alive, met
 
 
 def evaluate(
@@ -252,20 +286,17 @@ def evaluate(
   batch_size = batching.even_batch(cfg.batch_size, len(dataset.labels))
   robust, by_class, attacked, met = {}, {}, 0, np.zeros(2, np.int64)
   run = (measured or Measured()).run
+  look = functools.partial(
+    batching.map_batches, batch_size=batch_size, interruptible=interruptible
+  )
+  attack = functools.partial(
+    _attack, model, variables, images, labels, key=key, loss=cfg.loss,
+    bn_mode=cfg.bn_mode,
+  )  # fmt: skip
   with progress(len(alive) * len(cfg.eps), name, unit="image") as bar:
     for eps in sorted(cfg.eps):
-      attack = functools.partial(
-        _attack, model, variables, images, labels, key=key,
-        cfg=cfg.attack(eps), loss=cfg.loss, bn_mode=cfg.bn_mode,
-      )  # fmt: skip
       attacked += len(alive)
-      alive, found = _survivors(
-        functools.partial(run, _part_name(cfg, eps), function=attack),
-        alive,
-        batch_size,
-        bar,
-        interruptible,
-      )
+      alive, found = _survivors(attack, look, run, cfg, eps, alive, bar)
       met += found
       robust[eps] = len(alive) / len(dataset.labels)
       by_class[eps] = _by_class(alive, dataset)

@@ -1,6 +1,7 @@
 """Robust accuracy against closed forms, and what must not change it."""
 
 import dataclasses
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import evaluate, models
+from robust_features import attacks, evaluate, models
 from robust_features.data import dataset as ds
 from robust_features.models import Outputs
 from robust_features.runtime import preemption
@@ -106,9 +107,9 @@ class InvarianceTest(parameterized.TestCase):
     self.assertLessEqual(values[-1], found.accuracy)
 
   def test_a_weak_attack_at_a_large_radius_does_not_undo_a_smaller_one(self):
-    # Without steps nothing is found at 1.0; what broke at 0.5 stays broken.
+    # Without steps nothing is found at 1.5; what broke at 0.5 stays broken.
     model, variables, data, _, _ = linear_problem()
-    found = run(model, variables, data, config(eps=(0.5, 2.0), step_ratio=0.0))
+    found = run(model, variables, data, config(eps=(0.5, 1.5), step_ratio=0.0))
     self.assertEqual(found.robust_accuracy[0.5], found.accuracy)
     strong = run(model, variables, data, config(eps=(0.5,)))
     self.assertLess(strong.robust_accuracy[0.5], found.accuracy)
@@ -174,6 +175,68 @@ class InvarianceTest(parameterized.TestCase):
     found = run(model, variables, only, config(eps=(0.1,)))
     self.assertIsNone(found.class_robust_accuracy[0.1][0])
     self.assertGreater(found.class_robust_accuracy[0.1][1], 0)
+
+
+class StopTest(parameterized.TestCase):
+  """What is broken is not attacked on, and no verdict changes."""
+
+  @parameterized.parameters(
+    ("l2", "cross_entropy", (0.05, 0.5)), ("linf", "dlr", (0.004, 0.04)),
+  )  # fmt: skip
+  def test_verdicts_are_those_of_the_whole_attack(self, norm, loss, eps):
+    model, variables, data = cnn_problem(num=60)
+    # Logits as large as a trained network's, and labels that it predicts.
+    head = variables["params"]["linear"]
+    head["kernel"] = 40 * head["kernel"]
+    predicted = evaluate.predict(model, variables, data.images, 16).argmax(1)
+    data = ds.make(data.images, predicted, 3)
+    cfg = config(norm=norm, loss=loss, eps=eps, num_steps=20, num_restarts=2)
+    calls = []
+
+    def counted(*args, **kwargs):
+      calls.append(int(kwargs["cfg"].num_steps))
+      return attack(*args, **kwargs)
+
+    attack = evaluate._attack
+    with mock.patch.object(evaluate, "_attack", counted):
+      found = run(model, variables, data, cfg)
+    self.assertEqual(set(calls), {2, 20})
+    x, y = jnp.asarray(ds.to_float(data.images)), jnp.asarray(predicted)
+    keys = attacks.example_keys(jax.random.key(0), jnp.arange(60))
+
+    def logits_fn(x):
+      return models.apply(model, variables, x).logits
+
+    @jax.jit
+    def whole(cfg):
+      objective = evaluate.classification_objective(logits_fn, y, loss)
+      x_adv = attacks.maximize(objective, x, keys, cfg).x_adv
+      return logits_fn(x_adv).argmax(1) == y
+
+    alive = np.ones(60, bool)
+    for radius in eps:
+      alive &= np.asarray(whole(cfg.attack(radius)))
+      self.assertEqual(found.robust_accuracy[radius], alive.mean())
+    self.assertGreater(found.robust_accuracy[eps[0]], 0.6)
+    self.assertBetween(alive.mean(), 0.05, 0.6)
+
+  def test_batch_statistics_are_attacked_to_the_end(self):
+    """The attacked model is not the judged one: no iterate decides."""
+    model, variables, data = cnn_problem()
+    cfg = config(bn_mode="batch", num_steps=20)
+    with mock.patch.object(evaluate.attacks, "maximize") as maximize:
+      maximize.side_effect = RuntimeError("seen")
+      with self.assertRaisesRegex(RuntimeError, "seen"):
+        run(model, variables, data, cfg)
+    self.assertIsNone(maximize.call_args.kwargs["stop_above"])
+
+    def whole(*args, cfg, **kwargs):
+      del kwargs
+      self.assertEqual(cfg.num_steps, 20)
+      return [np.zeros(len(args[-1]), bool)] * 4
+
+    with mock.patch.object(evaluate, "_attack", whole):
+      run(model, variables, data, cfg)
 
 
 class StrengthTest(parameterized.TestCase):

@@ -251,7 +251,8 @@ def _check_contract(x: jax.Array, keys: jax.Array, cfg: AttackConfig) -> None:
     )
   if isinstance(x, core.Tracer):
     return
-  low, high = float(x.min()), float(x.max())
+  with jax.ensure_compile_time_eval():  # A constant of somebody's jit, too.
+    low, high = float(x.min()), float(x.max())
   if not (low >= 0.0 and high <= 1.0):
     raise ValueError(
       f"x must be in [0, 1], got values from {low:g} to {high:g}"

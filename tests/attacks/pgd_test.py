@@ -396,6 +396,18 @@ class ContractTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "one value an image"):
       attacks.maximize(objective, x, toys.keys(2), L2)
 
+  def test_images_that_a_jitted_function_holds(self):
+    x = jnp.full((2, 4, 4, 3), 0.5)
+
+    def attack(x):
+      return jax.jit(
+        lambda keys: attacks.maximize(lambda z: z[:, 0, 0, 0], x, keys, L2)
+      )(toys.keys(2))
+
+    np.testing.assert_allclose(attack(x).value, 0.7, rtol=1e-6)
+    with self.assertRaisesRegex(ValueError, r"in \[0, 1\], got values from"):
+      attack(3 * x)
+
   def test_shapes_are_programmer_errors(self):
     x = jnp.full((2, 4, 4, 3), 0.5)
     with self.assertRaises(AssertionError):
