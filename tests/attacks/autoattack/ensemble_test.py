@@ -53,48 +53,32 @@ class ReferenceTest(parameterized.TestCase):
       jax.config.update, "jax_disable_most_optimizations", True
     )
 
-  @parameterized.parameters("l2", "linf")
-  def test_standard_version(self, norm):
-    golden = autoattack_golden.load()
-    x, y = autoattack_golden.images(golden)
-    for name in ("standard", "robust"):
-      result = autoattack.run(
-        autoattack_golden.net(golden, name),
-        x,
-        y,
-        norm=norm,
-        eps=autoattack_golden.EPS[norm],
-        key=jax.random.key(0),
-        batch_size=100,
-      )
-      expected = golden[f"{name}/{norm}:standard"]
-      # One of 100 images at most, either way.
-      self.assertLessEqual(int((result.robust != expected).sum()), 1)
-      self.assertEqual(result.second_pass_accuracy, result.robust_accuracy)
-      self.assertLessEqual(
-        result.max_perturbation, autoattack_golden.EPS[norm] * (1 + 1e-6)
-      )
-      self.assertEqual(result.warnings, ())
+  @parameterized.parameters(("l2", "robust"), ("linf", "standard"))
+  def test_standard_version(self, norm, name):
+    """40 images, one net a norm; `benchmarks.autoattack_parity` has the rest.
 
-  @parameterized.parameters(
-    ("l2", "fab-t", 1), ("linf", "fab-t", 1), ("l2", "square", 3),
-    ("linf", "square", 3), ("l2", "apgd-dlr", 1),
-  )  # fmt: skip
-  def test_each_attack_alone(self, norm, attack, tolerance):
+    What each attack does is held elsewhere, by the published rules.
+    """
     golden = autoattack_golden.load()
-    x, y = autoattack_golden.images(golden)
+    x, y = (array[:40] for array in autoattack_golden.images(golden))
     result = autoattack.run(
-      autoattack_golden.net(golden, "standard"),
+      autoattack_golden.net(golden, name),
       x,
       y,
       norm=norm,
       eps=autoattack_golden.EPS[norm],
       key=jax.random.key(0),
-      batch_size=100,
-      attacks=(attack,),
+      batch_size=40,
     )
-    expected = golden[f"standard/{norm}:{attack}"].sum()
-    self.assertLessEqual(abs(int(result.robust.sum()) - expected), tolerance)
+    expected = golden[f"{name}/{norm}:standard"][:40]
+    self.assertBetween(expected.sum(), 2, 38)
+    # One image at most, either way.
+    self.assertLessEqual(int((result.robust != expected).sum()), 1)
+    self.assertEqual(result.second_pass_accuracy, result.robust_accuracy)
+    self.assertLessEqual(
+      result.max_perturbation, autoattack_golden.EPS[norm] * (1 + 1e-6)
+    )
+    self.assertEqual(result.warnings, ())
 
 
 class InvarianceTest(absltest.TestCase):
