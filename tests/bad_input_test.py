@@ -97,7 +97,7 @@ TOGETHER = (
     f"{S}base.train.adversary.num_steps": "1"}, "write 80/255"),
   ({f"{S}eval_base.evaluate.eps": "(0.5, 80)"}, "eval_base.evaluate.eps is 80"),
   ({f"{S}eval_base.evaluate.eps": "8", f"{S}eval_base.evaluate.norm": "linf"},
-   "eval_base.evaluate.eps is 8"),
+   "eval_base.evaluate.eps must be at most 1 for linf, got 8"),
   ({f"{S}sweep.evaluate.eps": "()"}, "sweep.evaluate.eps must hold a radius"),
   ({f"{S}sweep.steps": "()"}, "sweep.steps must be"),
   ({f"{S}sweep.steps": "(0, -1)"}, "sweep.steps must be"),
@@ -107,9 +107,6 @@ TOGETHER = (
   ({"models.main.std": "0"}, "models.main.std must be positive"),
   ({"models.main.mean": "(0.5, 0.5)"}, "models.main.mean"),
   ({"models.main.num_classes": "1"}, "num_classes must be an integer of at"),
-  ({"data.D.num_validation": "40"}, "num_validation must be"),
-  ({"data.D.num_train": "100"}, "num_train"),
-  ({"data.D.num_test": "100"}, "num_test"),
   ({"name": "../elsewhere"}, "name must be letters"),
   ({"name": "a/b"}, "name must be letters"),
 )  # fmt: skip

@@ -227,7 +227,7 @@ class ErrorsTest(CommandTestCase):
   @parameterized.parameters(
     (
       ["norm=linf", "eps=8"],
-      r"stages.robust.train.adversary.eps is 8, larger .*write 8/255\?",
+      r"stages.robust.train.adversary.eps must be at most 1 .*write 8/255\?",
     ),
     (["norm=l3"], "stages.robust.train.adversary.norm must be one of"),
   )

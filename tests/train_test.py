@@ -505,8 +505,8 @@ class RefusalTest(parameterized.TestCase):
   @parameterized.parameters(
     ({"batch_size": 46}, "batch_size is 46, more than the 44 training images"),
     (
-      {"adversary": AttackConfig("linf", 8.0, 1.0, 1)},
-      r"adversary.eps is 8, larger than the linf diameter 1 .*8/255",
+      {"adversary": AttackConfig("l2", 80.0, 1.0, 1)},
+      r"adversary.eps is 80, larger than the l2 diameter .*80/255",
     ),
   )
   def test_recipes_that_do_not_fit_the_data(self, changes, message):

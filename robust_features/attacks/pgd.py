@@ -170,16 +170,7 @@ def maximize(
   if x_init is not None:
     chex.assert_equal_shape([x, x_init])
 
-  def evaluate(z, call):
-    out = objective_fn(z, call) if draws else objective_fn(z)
-    value, score = out if isinstance(out, tuple) else (out, out)
-    for values in (value, score):
-      if values.shape != x.shape[:1]:
-        raise ValueError(
-          f"objective_fn must return one value an image, {x.shape[:1]}, got "
-          f"shape {values.shape}"
-        )
-    return value.sum(), score
+  evaluate = _scored(objective_fn, x.shape[:1], draws)
 
   def step(call, carry):
     z, best, counts = carry
@@ -234,6 +225,29 @@ def maximize(
     )
   (x_adv, value), (zero, bad) = carry
   return AttackResult(x_adv, value, zero, bad)
+
+
+def _scored(objective_fn: ObjectiveFn, shape: tuple[int, ...], draws: bool):
+  """Returns (images, call) -> (sum of the values, scores), checked.
+
+  Args:
+    objective_fn: See `maximize`.
+    shape: (B,), of what it must return.
+    draws: See `maximize`.
+  """
+
+  def evaluate(z, call):
+    out = objective_fn(z, call) if draws else objective_fn(z)
+    value, score = out if isinstance(out, tuple) else (out, out)
+    for values in (value, score):
+      if values.shape != shape:
+        raise ValueError(
+          f"objective_fn must return one value an image, {shape}, got "
+          f"shape {values.shape}"
+        )
+    return value.sum(), score
+
+  return evaluate
 
 
 def _check_contract(x: jax.Array, keys: jax.Array, cfg: AttackConfig) -> None:

@@ -13,9 +13,7 @@ other inputs, is never touched: the run stops and says what differs. What a
 stage does is a kind's, one file each of `study.kinds`.
 """
 
-import contextlib
 import dataclasses
-import json
 import pathlib
 import zlib
 from collections.abc import Callable
@@ -28,7 +26,7 @@ from robust_features import attacks, models, train, trained
 from robust_features.data import dataset as ds
 from robust_features.data import sources
 from robust_features.runtime import files, sharding
-from robust_features.study import provenance, settings
+from robust_features.study import folder, provenance, settings
 
 # What gives a source images that it lacks.
 _MORE = {
@@ -235,11 +233,13 @@ class Study:
       ValueError: If it is not what the stage wrote.
     """
     directory = self.workdir / name
-    result = _read(directory, "result.json")
-    if _read(directory, "provenance.json")["result_sha256"] != _sha256(result):
+    result = folder.read(directory, "result.json")
+    if folder.read(directory, "provenance.json")[
+      "result_sha256"
+    ] != folder.sha256(result):
       raise ValueError(
         f"{directory / 'result.json'} is not what the stage wrote; "
-        f"{_remedy(directory)}"
+        f"{folder.remedy(directory)}"
       )
     return result
 
@@ -254,13 +254,13 @@ class Study:
     state = self.state(name)
     config, inputs = self.resolved(name), self.inputs(name)
     if state:
-      _check_same(directory, "config.json", config)
-      _check_same(directory, "inputs.json", inputs)
+      folder.check_same(directory, "config.json", config)
+      folder.check_same(directory, "inputs.json", inputs)
     if state != "done":
       files.write_json(directory / "config.json", config)
       files.write_json(directory / "inputs.json", inputs)
       result = kind.run(self, name, stage, directory)
-      made = provenance.provenance() | {"result_sha256": _sha256(result)}
+      made = provenance.provenance() | {"result_sha256": folder.sha256(result)}
       files.write_json(directory / "provenance.json", made)
       files.write_json(directory / "result.json", result)
     self._done[name] = self.read(name)
@@ -285,7 +285,7 @@ class Study:
       split: {"sha256": ds.digest(part), "num_examples": part.num_examples}
       for split, part in found._asdict().items()
     }
-    if path.exists() and read_mark(path, "splits") != here:
+    if path.exists() and folder.read_mark(path, "splits") != here:
       raise ValueError(
         f"data.{name} holds other images than when {self.workdir} was begun; "
         "bring them back or choose another --workdir"
@@ -357,7 +357,7 @@ class Study:
     for name in names:
       if self.state(name):
         directory = self.workdir / name
-        _check_same(directory, "config.json", self.resolved(name))
+        folder.check_same(directory, "config.json", self.resolved(name))
     for name in names:
       node = self.plan.nodes[name]
       node.kind.preflight(self, name, node.stage)
@@ -392,71 +392,6 @@ def assert_makes(kind: Kind, what: str) -> None:
   """Raises where a caller takes a stage for what its kind does not make."""
   if kind.makes() != what:
     raise TypeError(f"a stage of {kind.stage.__module__} makes no {what}")
-
-
-@contextlib.contextmanager
-def remade(directory: pathlib.Path):
-  """Gives whatever is wrong with a stage's work the remedy that helps."""
-  try:
-    yield
-  except ValueError as error:
-    reason = str(error).partition("; ")[0]
-    raise type(error)(f"{reason}; {_remedy(directory)}") from None
-
-
-def _remedy(directory: pathlib.Path) -> str:
-  return (
-    f"delete the folder {directory} and run the same command, which makes the "
-    "stage again"
-  )
-
-
-def _read(directory: pathlib.Path, name: str) -> Result:
-  """Reads one of a stage's files, without which nobody knows what it holds."""
-  path = directory / name
-  try:
-    found = json.loads(path.read_text())
-  except (OSError, ValueError):
-    found = None
-  if not isinstance(found, dict):
-    what = "damaged" if path.exists() else "missing"
-    raise ValueError(f"{path} is {what}; {_remedy(directory)}")
-  return found
-
-
-def read_mark(path: pathlib.Path, field: str) -> Any:
-  """Returns a field of a file that says what a workdir belongs to."""
-  try:
-    return json.loads(path.read_text())[field]
-  except (ValueError, KeyError, TypeError):
-    raise ValueError(
-      f"{path} is damaged; delete {path} and run the same command"
-    ) from None
-
-
-def _sha256(result: Result) -> str:
-  """Returns the checksum of a result as it comes back from its file."""
-  read = json.loads(json.dumps(result))
-  return files.sha256(json.dumps(read, sort_keys=True).encode())
-
-
-def _check_same(directory: pathlib.Path, name: str, here: Result) -> None:
-  """Raises ValueError where the folder's work is of other fields than here."""
-  there = _read(directory, name)
-  fields = [
-    f"{field}: {there.get(field, 'absent')!r} there, "
-    f"{here.get(field, 'absent')!r} now"
-    for field in sorted(there.keys() | here.keys())
-    if there.get(field, "absent") != here.get(field, "absent")
-  ]
-  if not fields:
-    return
-  more = f"; and {len(fields) - 5} more" if len(fields) > 5 else ""
-  what = "under another config" if name == "config.json" else "of other inputs"
-  raise ValueError(
-    f"{directory} was made {what} ({'; '.join(fields[:5])}{more}); choose "
-    "another --workdir or delete that folder"
-  )
 
 
 def _as_json(value: Any) -> Any:

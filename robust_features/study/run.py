@@ -6,8 +6,8 @@ from typing import Any
 
 from robust_features.runtime import compilation, files, logs
 from robust_features.runtime.workdir import hold
-from robust_features.study import outlook, provenance, report, settings
-from robust_features.study.graph import Section, Study, read_mark
+from robust_features.study import folder, outlook, provenance, report, settings
+from robust_features.study.graph import Section, Study
 from robust_features.study.kinds import KINDS
 from robust_features.study.parse import parse
 
@@ -106,7 +106,7 @@ def publish(results: dict[str, Any], workdir: pathlib.Path) -> None:
 def _check_claim(study: Study) -> None:
   """Raises ValueError if the workdir is another study's."""
   path, name = study.workdir / "study.json", study.plan.config.name
-  owner = read_mark(path, "name") if path.exists() else name
+  owner = folder.read_mark(path, "name") if path.exists() else name
   if owner != name:
     raise ValueError(
       f"{study.workdir} belongs to the study {owner!r}, not {name!r}; choose "

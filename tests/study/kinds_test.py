@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import types
 from unittest import mock
 
 import numpy as np
@@ -14,9 +15,10 @@ from ml_collections import ConfigDict
 
 import robust_features
 from robust_features import recipes
+from robust_features.data import dataset as ds
 from robust_features.study import run, settings
 from robust_features.study.graph import Kind
-from robust_features.study.kinds import KINDS
+from robust_features.study.kinds import KINDS, subject
 from robust_features.study.parse import parse
 
 PACKAGE = pathlib.Path(robust_features.__file__).parent
@@ -95,6 +97,22 @@ class NewKindTest(absltest.TestCase):
     config = self.config(self.folder)
     recipes.variant(config, "smoke")
     self.assertEqual(config.stages.count.most, 1)
+
+
+class SampledTest(absltest.TestCase):
+  def test_a_sample_of_a_sorted_set_has_every_class(self):
+    """The first images of an image folder are all of its first class."""
+    images = np.zeros((40, 2, 2, 1), np.uint8)
+    images[:, 0, 0, 0] = np.arange(40)
+    data = ds.make(images, np.repeat(np.arange(4), 10), 4)
+    study = types.SimpleNamespace(
+      plan=types.SimpleNamespace(config=ConfigDict({"seed": 3}))
+    )
+    found = subject.sampled(study, data, 8)
+    self.assertEqual(np.bincount(found.labels).tolist(), [2, 2, 2, 2])
+    again = subject.sampled(study, data, 8)
+    np.testing.assert_array_equal(found.images, again.images)
+    self.assertEqual(subject.sampled(study, data, 0).num_examples, 40)
 
 
 class LiteralsTest(parameterized.TestCase):

@@ -9,7 +9,7 @@ from typing import Any
 
 from robust_features import strong_attacks
 from robust_features.study.graph import Kind, Study, Work
-from robust_features.study.kinds.subject import Subject, first, subject
+from robust_features.study.kinds.subject import Subject, sampled, subject
 from robust_features.study.report import tables
 
 
@@ -18,7 +18,7 @@ class Stage(Subject):
   """Fields of an AutoAttack stage.
 
   Attributes:
-    num_examples: Images to attack; 0 for all.
+    num_examples: Images to attack, every class in its share; 0 for all.
     autoattack: Norm, radii, attacks and their budget.
   """
 
@@ -29,7 +29,7 @@ class Stage(Subject):
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   cfg = stage.autoattack
   model, variables, data = subject(study, stage)
-  data = first(data, stage.num_examples)
+  data = sampled(study, data, stage.num_examples)
   rows = strong_attacks.auto_attack(
     model, variables, data, cfg, study.key(name), directory, name
   )

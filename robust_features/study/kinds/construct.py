@@ -10,8 +10,8 @@ from typing import Any
 from robust_features import construct as construction
 from robust_features.data import constructed
 from robust_features.runtime import logs
-from robust_features.study import provenance, settings
-from robust_features.study.graph import Kind, Plan, Study, Work, remade
+from robust_features.study import folder, provenance, settings
+from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.report import figures, tables
 
 
@@ -90,7 +90,7 @@ def _originals(study: Study, data: str) -> str:
 
 def _load(study: Study, name: str, stage: Stage):
   del stage
-  with remade(study.workdir / name):
+  with folder.remade(study.workdir / name):
     return constructed.load(study.workdir / name / "data")
 
 

@@ -12,7 +12,6 @@ from robust_features.data import select
 from robust_features.study import settings
 from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.kinds import derived
-from robust_features.study.kinds.subject import first
 
 _BY_MODEL = ("right", "wrong", "margin")
 _BATCH = 500
@@ -101,7 +100,8 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
         f"{stage.data}; both must be of the same originals"
       )
   if stage.by == "first":
-    found = first(data, stage.num_examples)
+    count = min(stage.num_examples, data.num_examples)
+    found = ds.take(data, np.arange(count))
   else:
     found = ds.take(data, _indices(study, stage, data))
   if not found.num_examples:

@@ -45,7 +45,6 @@ def subject(
   return *study.model(stage.model, stage.which), data
 
 
-def first(data: ds.Dataset, num_examples: int) -> ds.Dataset:
-  """Returns the first examples of a set, or all of it for 0."""
-  num_examples = min(num_examples or data.num_examples, data.num_examples)
-  return ds.take(data, np.arange(num_examples))
+def sampled(study: Study, data: ds.Dataset, num_examples: int) -> ds.Dataset:
+  """Returns some examples, every class in its share; all of them for 0."""
+  return ds.sample(data, num_examples, study.plan.config.seed)

@@ -9,8 +9,8 @@ from typing import Any
 
 from robust_features import models, trained
 from robust_features import train as training
-from robust_features.study import settings
-from robust_features.study.graph import Kind, Study, Work, remade
+from robust_features.study import folder, settings
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.report import figures, tables
 from robust_features.train_step import TrainConfig
 
@@ -67,7 +67,7 @@ def _preflight(study: Study, name: str, stage: Stage) -> None:
 
 def _open(study: Study, name: str, stage: Stage, which: str):
   del stage
-  with remade(study.workdir / name):
+  with folder.remade(study.workdir / name):
     return trained.load(study.workdir / name, which)
 
 

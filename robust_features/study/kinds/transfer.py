@@ -13,7 +13,7 @@ from robust_features import models
 from robust_features import transfer as transferring
 from robust_features.study import paper, settings
 from robust_features.study.graph import Kind, Plan, Study, Work
-from robust_features.study.kinds.subject import first
+from robust_features.study.kinds.subject import sampled
 from robust_features.study.report import figures, tables
 
 
@@ -28,7 +28,7 @@ class Stage:
       D_det of the source; none if only success is asked for.
     data: A source, or a stage that makes a data set.
     split: Of a source: "train", "validation" or "test".
-    num_examples: Images to attack; 0 for all.
+    num_examples: Images to attack, every class in its share; 0 for all.
     paper: The points of `study.paper` drawn beside ours; empty for none.
     transfer: The attack.
   """
@@ -76,7 +76,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   start = time.monotonic()
   cfg = stage.transfer
   whole = study.dataset(stage.data, stage.split)
-  data = first(whole, stage.num_examples)
+  data = sampled(study, whole, stage.num_examples)
   source = study.open(stage.source)
   attacked = models.make_model(source.config), source.variables
   examples = transferring.make_examples(*attacked, data, cfg, study.key(name))

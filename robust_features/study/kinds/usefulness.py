@@ -19,7 +19,7 @@ from robust_features.runtime.measured import Measured
 from robust_features.study import settings
 from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.kinds import statements
-from robust_features.study.kinds.subject import first
+from robust_features.study.kinds.subject import sampled
 from robust_features.study.report import figures, tables, theory_figures
 from robust_features.theory.checks.rows import Claim, Row
 from robust_features.theory.usefulness import FeatureKind
@@ -65,7 +65,8 @@ def _check(plan: Plan, name: str, stage: Stage) -> None:
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   start = time.monotonic()
-  data = first(study.dataset(stage.data, stage.split), stage.num_examples)
+  whole = study.dataset(stage.data, stage.split)
+  data = sampled(study, whole, stage.num_examples)
   images, labels = data.images, data.labels
   found = {
     "singular vectors": usefulness.linear_usefulness(

@@ -1,0 +1,76 @@
+"""A stage's folder read back: what it belongs to, and what helps if damaged."""
+
+import contextlib
+import json
+import pathlib
+from typing import Any
+
+from robust_features.runtime import files
+
+
+@contextlib.contextmanager
+def remade(directory: pathlib.Path):
+  """Gives whatever is wrong with a stage's work the remedy that helps."""
+  try:
+    yield
+  except ValueError as error:
+    reason = str(error).partition("; ")[0]
+    raise type(error)(f"{reason}; {remedy(directory)}") from None
+
+
+def remedy(directory: pathlib.Path) -> str:
+  """Returns what makes a stage whole again, whatever is wrong with it."""
+  return (
+    f"delete the folder {directory} and run the same command, which makes the "
+    "stage again"
+  )
+
+
+def read(directory: pathlib.Path, name: str) -> dict[str, Any]:
+  """Reads one of a stage's files, without which nobody knows what it holds."""
+  path = directory / name
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError):
+    found = None
+  if not isinstance(found, dict):
+    what = "damaged" if path.exists() else "missing"
+    raise ValueError(f"{path} is {what}; {remedy(directory)}")
+  return found
+
+
+def read_mark(path: pathlib.Path, field: str) -> Any:
+  """Returns a field of a file that says what a workdir belongs to."""
+  try:
+    return json.loads(path.read_text())[field]
+  except (ValueError, KeyError, TypeError):
+    raise ValueError(
+      f"{path} is damaged; delete {path} and run the same command"
+    ) from None
+
+
+def sha256(result: dict[str, Any]) -> str:
+  """Returns the checksum of a result as it comes back from its file."""
+  read = json.loads(json.dumps(result))
+  return files.sha256(json.dumps(read, sort_keys=True).encode())
+
+
+def check_same(
+  directory: pathlib.Path, name: str, here: dict[str, Any]
+) -> None:
+  """Raises ValueError where the folder's work is of other fields than here."""
+  there = read(directory, name)
+  fields = [
+    f"{field}: {there.get(field, 'absent')!r} there, "
+    f"{here.get(field, 'absent')!r} now"
+    for field in sorted(there.keys() | here.keys())
+    if there.get(field, "absent") != here.get(field, "absent")
+  ]
+  if not fields:
+    return
+  more = f"; and {len(fields) - 5} more" if len(fields) > 5 else ""
+  what = "under another config" if name == "config.json" else "of other inputs"
+  raise ValueError(
+    f"{directory} was made {what} ({'; '.join(fields[:5])}{more}); choose "
+    "another --workdir or delete that folder"
+  )
