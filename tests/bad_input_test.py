@@ -107,6 +107,8 @@ TOGETHER = (
   ({"models.main.std": "0"}, "models.main.std must be positive"),
   ({"models.main.mean": "(0.5, 0.5)"}, "models.main.mean"),
   ({"models.main.num_classes": "1"}, "num_classes must be an integer of at"),
+  ({"data.D.test_fraction": "0.5"}, "test_fraction must be 0 for data that"),
+  ({"data.D.test_fraction": "1"}, r"test_fraction must be in \[0, 1\)"),
   ({"name": "../elsewhere"}, "name must be letters"),
   ({"name": "a/b"}, "name must be letters"),
 )  # fmt: skip
@@ -175,6 +177,8 @@ class BadInputTest(parameterized.TestCase):
   def refusal(self, fields=(), config=None, **others):
     """Returns the one line that main ends with; nothing may be written."""
     others = {"workdir": str(self.workdir), "compilation_cache": ""} | others
+    # Or what one case leaves would be what the next one finds.
+    self.addCleanup(shutil.rmtree, self.workdir, ignore_errors=True)
     before = sorted(self.folder.rglob("*"))
     with (
       flagsaver.flagsaver(config=str(config or self.config), **others),
