@@ -191,8 +191,7 @@ def _value(old: Any, text: str, field: str) -> Any:
       for item in items
       if item
     )
-  number = _number(text, field)
-  return float(number) if isinstance(old, float) else number
+  return _number(text, field)
 
 
 def _number(text: str, field: str) -> int | float:

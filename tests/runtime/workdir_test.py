@@ -66,10 +66,12 @@ class HoldTest(absltest.TestCase):
 
   def test_it_is_free_after_an_error(self):
     folder = toys.folder(self)
+    (folder / ".lock").write_text("process 12345678901234567890 on a" * 9)
     with self.assertRaises(KeyError), workdir.hold(folder):
       raise KeyError
     with workdir.hold(folder):
-      pass
+      who = f"process {os.getpid()} on {socket.gethostname()}"
+      self.assertEqual((folder / ".lock").read_text(), who)
 
   def test_only_the_first_process_of_a_run_holds_it(self):
     folder = toys.folder(self) / "run"
