@@ -80,7 +80,7 @@ class AutoAttackTest(parameterized.TestCase):
       except preemption.Stopped:
         stops += 1
         self.assertNotEmpty(list(directory.rglob("progress.npz")))
-    self.assertGreater(stops, 3)
+    self.assertGreater(stops, 2)
     straight = self.run_it()
     for row in (*found, *straight):
       del row["seconds"]
