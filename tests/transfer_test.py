@@ -319,7 +319,7 @@ class StageTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, "stages.scatter.transfer.attack.eps is 80, larger"
     ):
-      run.run(config, self.folder / "run")
+      run.run(config, toys.folder(self) / "new")
 
 
 if __name__ == "__main__":
