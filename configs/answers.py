@@ -136,10 +136,12 @@ def _bugs(config, standard) -> None:
   others = tuple(f"other_{i}" for i in range(1, NUM_REPELLED + 1))
   for name in (*others, "fresh"):
     config.stages[name] = recipes.train_stage("main", "D", standard)
-  _add(
-    config, "d_bugs", f"D_det, repelled by {NUM_REPELLED}", _climbed("bugs"),
-    standard, repel=others,
-  )  # fmt: skip
+  # In so small a ball it takes the difference of gradients: towards t for the
+  # source, away from t for the others.
+  construct = _climbed("bugs", repel_label="target", repel_weight=0.25)
+  construct.attack.num_steps = 40
+  _add(config, "d_bugs", f"D_det, repelled by {NUM_REPELLED}", construct,
+       standard, repel=others)  # fmt: skip
   for name, title in (("d_det", "D_det"), ("d_bugs", "repelled D_det")):
     _row(config, "fresh", f"fresh network on {title}: fooled", data=name,
          split="train", suffix=f"_{name}")  # fmt: skip
