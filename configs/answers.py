@@ -81,13 +81,14 @@ def _unclimbed(name: str, **changes):
   return recipes.construction(name, attack, objective="none", **changes)
 
 
-def _add(config, name: str, title: str, construct, recipe, **changes) -> None:
+def _add(config, name: str, title: str, construct, recipe, control_of="",
+         **changes) -> None:  # fmt: skip
   """Adds a set made with the standard model, a training on it and its row."""
   config.stages[name] = recipes.construct_stage(
     "standard", construct, **changes
   )
   config.stages[f"on_{name}"] = recipes.train_stage("main", name, recipe)
-  _row(config, f"on_{name}", title)
+  _row(config, f"on_{name}", title, control_of=control_of)
 
 
 def _models(config, standard, robust) -> None:
@@ -120,13 +121,15 @@ def _leakage(config, standard) -> None:
   add("d_rand", "D_rand", construct=_climbed("rand", target="uniform"))
   leak = {"fixed_noise": "class_of_label"}
   judged = leak | {"spare": "predicted"}
-  add("leaked_rand", "D_rand, leakage alone",
+  add("leaked_rand", "D_rand, leakage alone", control_of="eval_on_d_rand",
       construct=_unclimbed("leaked_rand", target="uniform",
                            spare="label_is_own", **leak))  # fmt: skip
   add("leaked_det", "D_det, leakage alone", spared_by="weak",
+      control_of="eval_on_d_det",
       construct=_unclimbed("leaked_det", **judged))  # fmt: skip
   add("d_other", "D_other", construct=_climbed("other", target="other"))
   add("leaked_other", "D_other, leakage alone", spared_by="weak",
+      control_of="eval_on_d_other",
       construct=_unclimbed("leaked_other", target="other",
                            **judged))  # fmt: skip
 
@@ -141,7 +144,7 @@ def _bugs(config, standard) -> None:
   construct = _climbed("bugs", repel_label="target", repel_weight=0.25)
   construct.attack.num_steps = 40
   _add(config, "d_bugs", f"D_det, repelled by {NUM_REPELLED}", construct,
-       standard, repel=others)  # fmt: skip
+       standard, control_of="eval_on_d_det", repel=others)  # fmt: skip
   for name, title in (("d_det", "D_det"), ("d_bugs", "repelled D_det")):
     _row(config, "fresh", f"fresh network on {title}: fooled", data=name,
          split="train", suffix=f"_{name}")  # fmt: skip
@@ -156,12 +159,12 @@ def _mistakes(config, standard) -> None:
   stages.errors = recipes.select_stage("D", "wrong", model="weak")
   stages.mistakes = recipes.relabel_stage("weak", "errors")
   stages.shuffled = recipes.transform_stage("mistakes", "shuffle_labels")
-  for name, title in (
-    ("mistakes", "the errors of two epochs, as it labels them"),
-    ("shuffled", "the same, labels shuffled"),
+  for name, title, claim in (
+    ("mistakes", "the errors of two epochs, as it labels them", ""),
+    ("shuffled", "the same, labels shuffled", "eval_on_mistakes"),
   ):
     stages[f"on_{name}"] = recipes.train_stage("main", name, recipe)
-    _row(config, f"on_{name}", title)
+    _row(config, f"on_{name}", title, control_of=claim)
 
 
 def _perturbations(config, standard) -> None:
@@ -169,5 +172,5 @@ def _perturbations(config, standard) -> None:
   add = functools.partial(_add, config, recipe=standard)
   noise = {"base": "uniform", "target": "uniform"}
   add("d_noise", "noise, perturbed", construct=_climbed("noise", **noise))
-  add("d_nothing", "noise, not perturbed",
+  add("d_nothing", "noise, not perturbed", control_of="eval_on_d_noise",
       construct=_unclimbed("nothing", **noise))  # fmt: skip

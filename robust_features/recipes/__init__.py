@@ -41,6 +41,7 @@ from robust_features.recipes.stages import (
   usefulness_stage,
 )
 from robust_features.recipes.studies import (
+  add_controls,
   add_data_set,
   add_row,
   grid,
@@ -53,6 +54,7 @@ from robust_features.recipes.variants import variant
 __all__ = [
   "CIFAR_MEAN",
   "CIFAR_STD",
+  "add_controls",
   "add_data_set",
   "add_row",
   "adversary",

@@ -181,7 +181,8 @@ def evaluate_stage(model: str, title: str, settings: Any,
     settings: Of the attack.
     **changes: `data`, `split`, `which` ("last" or "best"), `label_shift` (added
       to every label), `label_shifts` (further ones, shown beside the first),
-      `paper` (a row of `robust_features.study.paper`).
+      `control_of` (the row whose claim this one could refute), `paper` (a row
+      of `robust_features.study.paper`).
   """
   return make(
     {
@@ -193,6 +194,7 @@ def evaluate_stage(model: str, title: str, settings: Any,
       "label_shift": 0,
       "title": title,
       "paper": "",
+      "control_of": "",
       "label_shifts": (),
       "evaluate": own(settings),
     },

@@ -64,6 +64,7 @@ def paper_study(
   inversion: dict[str, Any],
   targeted: dict[str, Any],
   evaluation: Any,
+  controls: bool = False,
 ) -> None:
   """Adds section 3 whole: D_R, D_NR, D_rand, D_det from both sources.
 
@@ -78,6 +79,8 @@ def paper_study(
     inversion: Changes to `inversion`.
     targeted: Changes to `targeted`.
     evaluation: Of every row.
+    controls: Whether D_rand and D_det get, beside them, what could refute them;
+      see `add_controls`.
   """
   config.stages.standard = stages.train_stage("main", "D", standard)
   config.stages.robust = stages.train_stage("main", "D", robust)
@@ -106,6 +109,76 @@ def paper_study(
         f"on_{name}", f"{title}, labels y+1", suffix="_relabelled",
         label_shift=1, paper=f"{printed}_relabelled",
       )  # fmt: skip
+  if controls:
+    add_controls(
+      config, standard=standard, on_rand=on_rand, on_det=on_det,
+      attack=config.stages.d_rand.construct.attack, evaluation=evaluation,
+    )  # fmt: skip
+
+
+def add_controls(
+  config: Any,
+  *,
+  standard: Any,
+  on_rand: Any,
+  on_det: Any,
+  attack: Any,
+  evaluation: Any,
+) -> None:
+  """Adds what D_rand's and D_det's accuracy must stand clear of, and D_other.
+
+  A set leaks where an example can be read by features that nobody made: where
+  t = y, or where a weak model sees t in the image as it is. The leakage twin
+  keeps these images alone and hides the rest under noise fixed for each class,
+  with no adversarial example in it; the deleted twin has them left out; the
+  shuffled one has every label dealt out again.
+
+  Args:
+    config: A study with `standard`, `d_rand`, `d_det` and their rows.
+    standard: Recipe of the standard model, of which two epochs make the weak
+      one.
+    on_rand: Recipe of training on D_rand and its kin.
+    on_det: The same of D_det.
+    attack: Of D_rand and D_det; its radius is the noise's norm.
+    evaluation: Of every row, whose radii are left out here.
+
+  Reference: KellerJordan, cifar10-zoo, adversarial.
+  """
+  clean = sections.make(evaluation.to_dict(), {"eps": ()})
+  weak = sections.make(standard.to_dict(), {"num_epochs": 2})
+  config.stages.weak = stages.train_stage("main", "D", weak)
+  noise = sections.make(attack.to_dict(), {"num_steps": 0})
+  source = functools.partial(stages.construct_stage, "standard")
+
+  def leaked(target: str, spare: str):
+    construct = sections.construction(
+      "leaked", noise, objective="none", fixed_noise="class_of_label",
+      target=target, spare=spare,
+    )  # fmt: skip
+    return source(construct, spared_by="weak" if spare == "predicted" else "")
+
+  for name, stage, recipe, title, claim in (
+    ("leaked_rand", leaked("uniform", "label_is_own"), on_rand,
+     "D_rand: leakage alone", "d_rand"),
+    ("shuffled_rand", stages.transform_stage("d_rand", "shuffle_labels"),
+     on_rand, "D_rand: labels shuffled", "d_rand"),
+    # Without t = y, D_rand is D_other: a claim with a twin of its own.
+    ("d_other", source(sections.construction("other", attack, target="other")),
+     on_rand, "on D_other", ""),
+    ("leaked_other", leaked("other", "predicted"), on_rand,
+     "D_other: leakage alone", "d_other"),
+    ("leaked_det", leaked("next", "predicted"), on_det,
+     "D_det: leakage alone", "d_det"),
+    ("shuffled_det", stages.transform_stage("d_det", "shuffle_labels"),
+     on_det, "D_det: labels shuffled", "d_det"),
+    ("d_det_rest", stages.select_stage("d_det", "wrong", model="weak",
+                                       judged="D"),
+     on_det, "on D_det without what leaks", ""),
+  ):  # fmt: skip
+    config.stages[name] = stage
+    config.stages[f"on_{name}"] = stages.train_stage("main", name, recipe)
+    row = f"eval_on_{claim}" if claim else ""
+    add_row(config, f"on_{name}", title, clean, control_of=row)
 
 
 def transfer_study(

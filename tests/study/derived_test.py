@@ -25,7 +25,11 @@ def config(folder):
   for name in ("sweep", "on_d_rand", "eval_on_d_rand"):
     del made[name]
   made.eval_base.label_shifts = (1, -1)
-  found.table = ("eval_base",)
+  recipes.add_row(
+    found, "base", "its control", recipes.evaluation(eps=(), batch_size=30),
+    suffix="_again", control_of="eval_base",
+  )  # fmt: skip
+  found.table = ("eval_base", "eval_base_again")
   made.wrong = recipes.select_stage("D", "wrong", model="base")
   made.right = recipes.select_stage("D", "right", model="base")
   made.top = recipes.select_stage(
@@ -150,6 +154,24 @@ class DerivedTest(parameterized.TestCase):
       self.assertAlmostEqual(row["shifted_accuracy"][str(shift)], want)
     text = (self.workdir / "results.md").read_text()
     self.assertRegex(text, r"\| accuracy +\| +y\+1 +\| +y-1 +\|")
+
+  def test_a_claim_does_not_stand_clear_of_itself(self):
+    text = (self.workdir / "results.md").read_text()
+    accuracy = self.results["rows"][0]["accuracy"]
+    error = 100 * np.sqrt(2 * accuracy * (1 - accuracy) / 30)
+    self.assertRegex(
+      text.partition("## Claims and controls")[2].partition("##")[0],
+      rf"\| standard +\|[^|]*\| +its control \|[^|]*\| +0.00 \| +{error:.2f}"
+      r" \| +no \|",
+    )
+
+  def test_a_control_of_no_row(self):
+    changed = config(self.folder)
+    changed.stages.eval_base_again.control_of = "eval_nobody"
+    with self.assertRaisesRegex(
+      ValueError, "eval_base_again.control_of must be a row .*'eval_nobody'"
+    ):
+      parse(changed)
 
   def test_transfer_without_learners(self):
     found = self.results["transfer"]["transfer"]

@@ -8,9 +8,9 @@ from robust_features import evaluate as evaluation
 from robust_features.data import planted
 from robust_features.runtime.measured import Measured
 from robust_features.study import paper, settings
-from robust_features.study.graph import Kind, Study, Work
+from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.kinds.subject import Subject, subject
-from robust_features.study.report import figures
+from robust_features.study.report import figures, tables
 
 NUM_CONFLICTS = 2000  # Images whose two planted cues disagree.
 
@@ -22,14 +22,25 @@ class Stage(Subject):
   Attributes:
     title: The row's name in the table.
     paper: The row of `study.paper` printed beside it; empty for none.
+    control_of: The row whose claim this one could refute; empty for none.
     label_shifts: Further ones, whose accuracies are shown beside the first.
     evaluate: The attack.
   """
 
   title: settings.Label
   paper: Annotated[str, settings.Shown(), settings.OneOf(("", *paper.ROWS))]
+  control_of: settings.Label
   label_shifts: tuple[int, ...]
   evaluate: evaluation.EvaluateConfig
+
+
+def _check(plan: Plan, name: str, stage: Stage) -> None:
+  """Raises unless a control is that of a row."""
+  if stage.control_of and stage.control_of not in plan.config.table:
+    raise ValueError(
+      f"stages.{name}.control_of must be a row of the table, got "
+      f"{stage.control_of!r}"
+    )
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
@@ -79,11 +90,44 @@ def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
   return study.require(name) | {
     "name": name,
     "title": stage.title,
+    "control_of": stage.control_of,
     "paper": paper.ROWS[stage.paper] if stage.paper else None,
     "seed": study.plan.config.seed,
     "train_seconds": model["seconds"],
     "model_digest": model["digest"],
   }
+
+
+def _report(rows: Any):
+  """Says of every claim with controls whether it stands clear of them."""
+  by_name = {row["name"]: row for row in rows or ()}
+  controls = [row for row in by_name.values() if row["control_of"]]
+  lines = [["claim", "accuracy", "control", "accuracy", "difference",
+            "standard error", "stands clear"]]  # fmt: skip
+  for control in controls:
+    claim = by_name[control["control_of"]]
+    shares = claim["accuracy"], control["accuracy"]
+    variances = [
+      share * (1 - share) / row["num_examples"]
+      for share, row in zip(shares, (claim, control), strict=True)
+    ]
+    difference, error = shares[0] - shares[1], sum(variances) ** 0.5
+    lines.append(
+      [
+        claim["title"],
+        tables.percent(shares[0]),
+        control["title"],
+        tables.percent(shares[1]),
+        tables.percent(difference),
+        tables.percent(error),
+        "yes" if difference > 2 * error else "no",
+      ]
+    )
+  note = "A claim stands clear of a control by two standard errors, those of "
+  note += "the test images; those between seeds are not in it."
+  return [("Claims and controls", [tables.aligned(lines), "", note])] * bool(
+    controls
+  )
 
 
 def _draw(rows: Any, workdir: pathlib.Path):
@@ -111,7 +155,9 @@ KIND = Kind(
   section="rows",
   is_row=True,
   radii=lambda stage: [("evaluate", stage.evaluate)],
+  check=_check,
   present=_present,
+  report=_report,
   draw=_draw,
   shrink=shrink,
   work=_work,

@@ -51,11 +51,11 @@ def results():
   rows = [
     {"name": "a", "title": "standard", "accuracy": 0.9, "paper": printed,
      "robust_accuracy": {"0.25": 0.05, "0.5": 0.0}, "attack": attack,
-     "shifted_accuracy": {},
+     "shifted_accuracy": {}, "control_of": "",
      "num_examples": 1000, "seed": 4, "seconds": 1.0},
     {"name": "b", "title": "robust model", "accuracy": 0.8512, "paper": None,
      "robust_accuracy": {"1.0": 0.3, "0.25": 0.75}, "num_examples": 1000,
-     "shifted_accuracy": {},
+     "shifted_accuracy": {}, "control_of": "",
      "attack": attack | {"zero_gradient_fraction": 0.2}, "seed": 4,
      "seconds": 1.0},
   ]  # fmt: skip
