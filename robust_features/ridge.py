@@ -47,9 +47,9 @@ def fit(
   size = len(gram)
   gram[np.diag_indices(size)] += strength * max(np.trace(gram) / size, 1e-12)
   if wide:
-    weights = x.T @ np.linalg.solve(gram, y - bias)
+    weights = x.T @ np.linalg.solve(gram, y)
   else:
-    weights = np.linalg.solve(gram, x.T @ (y - bias))
+    weights = np.linalg.solve(gram, x.T @ y)
   return Ridge(weights.astype(np.float32), mean, bias)
 
 

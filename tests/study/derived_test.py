@@ -33,7 +33,7 @@ def config(folder):
   made.wrong = recipes.select_stage("D", "wrong", model="base")
   made.right = recipes.select_stage("D", "right", model="base")
   made.top = recipes.select_stage(
-    "d_rand", "margin", model="base", judged="D", fraction=0.25
+    "D", "margin", model="base", judged="jpeg", fraction=0.25
   )
   made.two = recipes.select_stage("D", "classes", classes=(0, 2))
   made.few = recipes.select_stage("D", "first", num_examples=5)
@@ -79,13 +79,14 @@ class DerivedTest(parameterized.TestCase):
       self.assertEqual(self.results["selections"][name]["of"], 32)
 
   def test_margin_of_the_sets_labels_on_the_judged_images(self):
-    d_rand = self.set("d_rand")
-    others = self.logits.copy()
-    rows = np.arange(32)
-    others[rows, d_rand.labels] = -np.inf
-    margin = self.logits[rows, d_rand.labels] - others.max(axis=1)
-    want = np.sort(np.argsort(-margin, kind="stable")[:8])
-    np.testing.assert_array_equal(self.set("top").images, d_rand.images[want])
+    seen = self.set("jpeg").images
+    logits = evaluate.predict(*self.study.model("base"), seen, 32)
+    rows, labels = np.arange(32), self.data.labels
+    own = logits[rows, labels].copy()
+    logits[rows, labels] = -np.inf
+    want = np.sort(np.argsort(logits.max(axis=1) - own, kind="stable")[:8])
+    found = self.set("top")
+    np.testing.assert_array_equal(found.images, self.data.images[want])
 
   def test_classes_and_first(self):
     self.assertEqual(set(self.set("two").labels), {0, 2})
