@@ -79,6 +79,30 @@ class ConfigsTest(parameterized.TestCase):
       if stage.paper:
         self.assertIn(stage.paper, paper.ROWS)
 
+  def test_claims_have_controls(self):
+    config = module("cifar_small").get_config()
+    found = {}
+    for name in config.table:
+      claim = config.stages[name].control_of
+      if claim:
+        found.setdefault(claim, []).append(name)
+    self.assertEqual(
+      found,
+      {
+        "eval_on_d_rand": ["eval_on_leaked_rand", "eval_on_shuffled_rand"],
+        "eval_on_d_other": ["eval_on_leaked_other"],
+        "eval_on_d_det": ["eval_on_leaked_det", "eval_on_shuffled_det"],
+      },
+    )
+    stages = config.stages
+    for name in ("leaked_rand", "leaked_other", "leaked_det"):
+      construct, attack = stages[name].construct, stages.d_rand.construct.attack
+      self.assertEqual(construct.objective, "none")
+      self.assertEqual(construct.attack.eps, attack.eps)
+    self.assertEqual(stages.d_other.construct.attack, attack)
+    self.assertEqual(stages.d_det_rest.judged, "D")
+    self.assertEqual(stages.weak.train.num_epochs, 2)
+
   def test_transfer(self):
     """Two trainings an architecture; three stages are cifar_nonrobust's."""
     config = module("cifar_transfer").get_config()

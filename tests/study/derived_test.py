@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import toy_study
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import evaluate, recipes, ridge
+from robust_features import construct, evaluate, recipes, ridge
 from robust_features.data import dataset as ds
 from robust_features.study import run
 from robust_features.study.graph import Study
@@ -181,6 +182,42 @@ class DerivedTest(parameterized.TestCase):
     self.assertIsNone(found["rows"][0]["learner_accuracy"])
     text = (self.workdir / "results.md").read_text()
     self.assertNotIn("Spearman", text)
+
+  def test_a_construction_gets_the_models_it_names(self):
+    changed = config(self.folder)
+    attack = recipes.attack("l2", 0.5, 0.1, 2)
+    made = recipes.construction(
+      "more", attack, target="teacher", spare="predicted"
+    )
+    changed.stages.more = recipes.construct_stage(
+      "base", made, which="best", repel=("eval", "eval"), spared_by="weak",
+      teacher="taught",
+    )  # fmt: skip
+    for name in ("eval", "weak", "taught"):
+      changed.stages[name] = recipes.train_stage(
+        "main", "D", changed.stages.base.train
+      )
+    study = Study(parse(changed), self.workdir)
+    named = mock.patch.object(
+      study, "model", side_effect=lambda name, which="last": (name, which)
+    )
+    manifest = dict.fromkeys(("sha256", "mean", "num_examples", "num_spared",
+                              "separability", "seconds"), 0)  # fmt: skip
+    with (
+      named,
+      mock.patch.object(
+        construct, "construct", return_value=manifest
+      ) as called,
+      mock.patch.object(study, "require"),
+    ):
+      node = study.plan.nodes["more"]
+      node.kind.run(study, "more", node.stage, self.folder)
+    self.assertEqual(called.call_args.args[1:3], ("base", "best"))
+    self.assertEqual(
+      called.call_args.kwargs,
+      {"repel": (("eval", "last"),) * 2, "spared_by": ("weak", "last"),
+       "teacher": ("taught", "last")},
+    )  # fmt: skip
 
   def test_a_damaged_set_is_named(self):
     folder = self.folder / "damaged"
