@@ -540,10 +540,10 @@ class RecordTest(parameterized.TestCase):
       self.assertEqual(image.size, (4 * 90, 4 * 18))
 
   def test_a_radius_in_units_of_255(self):
-    attack = AttackConfig("linf", 8.0, 1.0, 1)
+    attack = AttackConfig("l2", 80.0, 1.0, 1)
     folder = toys.folder(self)
     with self.assertRaisesRegex(
-      ValueError, r"attack.eps is 8, .*write 8/255\?"
+      ValueError, r"attack.eps is 80, .*write 80/255\?"
     ):
       run(self, config("rand", attack=attack), linear(), folder=folder)
     self.assertEmpty(list(folder.iterdir()))
