@@ -27,7 +27,6 @@ import math
 import pathlib
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +41,7 @@ from robust_features.runtime.logs import Stopwatch, grid, progress
 
 __all__ = ["ConstructConfig", "construct", "preset"]
 
-Model = tuple[nn.Module, Any]
+Model = tuple[models.Model, Any]
 # Streams of an example's key.
 _START, _NOISE, _TARGET, _ATTACK, _BASE, _PATTERN, _CLIMB, _SHOWN = range(8)
 
@@ -172,7 +171,7 @@ def _noise(cfg, x, label, keys, key, attack) -> attacks.AttackResult:
 
 def construct(
   cfg: ConstructConfig,
-  model: nn.Module,
+  model: models.Model,
   variables: Any,
   dataset: ds.Dataset,
   pool: ds.Dataset,
@@ -284,7 +283,7 @@ def _meaning(cfg: ConstructConfig) -> ConstructConfig:
 
 def _stack(repel: tuple[Model, ...]):
   """Returns (architectures, their models' variables stacked), in order."""
-  groups: dict[nn.Module, list[Any]] = {}
+  groups: dict[models.Model, list[Any]] = {}
   for model, variables in repel:
     groups.setdefault(model, []).append(sharding.fetch(variables))
   stacked = [

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -118,7 +117,7 @@ def _logits(model, variables, images, indices, bn_mode):
 
 
 def predict(
-  model: nn.Module, variables, images: np.ndarray, batch_size: int
+  model: models.Model, variables, images: np.ndarray, batch_size: int
 ) -> np.ndarray:
   """Returns logits `[N, K]` of images `[N, H, W, C]`.
 
@@ -141,11 +140,11 @@ def predict(
 @functools.partial(jax.jit, static_argnames="model")
 def _representation(model, variables, images, indices):
   x = ds.to_float(sharding.split_batch(images[indices]))
-  return models.apply(model, variables, x).representation
+  return models.represent(model, variables, x)
 
 
 def represent(
-  model: nn.Module, variables, images: np.ndarray, batch_size: int
+  model: models.Model, variables, images: np.ndarray, batch_size: int
 ) -> np.ndarray:
   """Returns representations `[N, D]` of images `[N, H, W, C]`."""
   batch_size = batching.even_batch(batch_size, len(images))
@@ -155,6 +154,15 @@ def represent(
     np.arange(len(images)),
     batch_size,
   )
+
+
+def _require_labels(labels: np.ndarray, logits: np.ndarray) -> None:
+  """Raises ValueError where a label has no logit."""
+  if labels.max() >= logits.shape[1]:
+    raise ValueError(
+      f"labels go up to {labels.max()}, but the network gives "
+      f"{logits.shape[1]} logits"
+    )
 
 
 def accuracy(model, variables, dataset: ds.Dataset, batch_size: int) -> float:
@@ -250,7 +258,7 @@ def _survivors(
 
 
 def evaluate(
-  model: nn.Module,
+  model: models.Model,
   variables: Any,
   dataset: ds.Dataset,
   cfg: EvaluateConfig,
@@ -279,7 +287,9 @@ def evaluate(
   start = time.monotonic()
   for eps in cfg.eps:
     attacks.check_radius("eps", eps, cfg.norm, dataset.images.shape[1:])
+  ds.check(dataset)
   logits = predict(model, variables, dataset.images, cfg.batch_size)
+  _require_labels(dataset.labels, logits)
   alive = np.flatnonzero(logits.argmax(1) == dataset.labels)
   clean = len(alive) / len(dataset.labels)
   images, labels = sharding.replicate((dataset.images, dataset.labels))
@@ -342,7 +352,7 @@ def _strength(
 
 
 def step_sweep(
-  model: nn.Module,
+  model: models.Model,
   variables: Any,
   dataset: ds.Dataset,
   cfg: EvaluateConfig,

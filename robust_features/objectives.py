@@ -9,7 +9,6 @@ Reference: arXiv:1905.02175, sections 3.1 and 3.2, appendices C.4 and C.5.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -29,7 +28,7 @@ class Ensemble(NamedTuple):
     variables: Of all of them, stacked along a leading axis.
   """
 
-  model: nn.Module
+  model: models.Model
   variables: Any
 
 
@@ -38,12 +37,12 @@ def representation_objective(model, variables, x, fake_relu: bool) -> Objective:
 
   Reference: arXiv:1905.02175, equation 6.
   """
-  wanted = models.apply(model, variables, x).representation
+  wanted = models.represent(model, variables, x)
   scale = jnp.maximum(geometry.row_norm(wanted), 1e-12)
 
   def objective(z):
-    found = models.apply(model, variables, z, fake_relu=fake_relu)
-    return -geometry.row_norm(found.representation - wanted) / scale
+    found = models.represent(model, variables, z, fake_relu=fake_relu)
+    return -geometry.row_norm(found - wanted) / scale
 
   return objective
 

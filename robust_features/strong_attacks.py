@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -46,7 +45,7 @@ class AutoAttackConfig:
 
 
 def auto_attack(
-  model: nn.Module,
+  model: models.Model,
   variables: Any,
   dataset: ds.Dataset,
   cfg: AutoAttackConfig,
@@ -104,7 +103,7 @@ def auto_attack(
 
 
 @functools.cache
-def _logits_fn(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
+def _logits_fn(model: models.Model) -> Callable[[Any, jax.Array], jax.Array]:
   """Returns a model's (variables, x) -> logits, the same one every time.
 
   Compiled attacks are found again by it.
@@ -133,7 +132,7 @@ def _nearest(model, variables, images, labels, indices, cfg):
 
 
 def nearest_errors(
-  model: nn.Module,
+  model: models.Model,
   variables: Any,
   dataset: ds.Dataset,
   cfg: attacks.CarliniWagnerConfig,

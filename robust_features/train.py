@@ -15,11 +15,10 @@ import pathlib
 import time
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from robust_features import attacks, evaluate
+from robust_features import attacks, evaluate, models
 from robust_features.data import augment
 from robust_features.data import dataset as ds
 from robust_features.runtime import preemption, processes, sharding
@@ -45,7 +44,7 @@ from robust_features.train_step import (
   train_step,
 )
 
-_INIT, _ORDER, _STEP, _EVAL = range(4)  # Streams of a run's key.
+_INIT, _ORDER, _STEP, _EVAL, _MODEL = range(5)  # Streams of a run's key.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,7 @@ class TrainResult(NamedTuple):
   donate_argnames=("state",),
 )
 def _train_chunk(
-  state, images, labels, order, key, num_steps, *, model, cfg, steps_per_epoch
+  state, images, labels, order, keys, num_steps, *, model, cfg, steps_per_epoch
 ):
   """Takes `num_steps` steps of one epoch, whose shuffled `order` is given."""
   tx = make_optimizer(cfg, steps_per_epoch)
@@ -113,7 +112,7 @@ def _train_chunk(
     start = (state.step % steps_per_epoch) * cfg.batch_size
     indices = jax.lax.dynamic_slice(order, (start,), (cfg.batch_size,))
     indices = sharding.split_batch(indices)
-    step_key = jax.random.fold_in(key, state.step)
+    step_key, model_key = (jax.random.fold_in(k, state.step) for k in keys)
     augment_keys, attack_keys = jax.vmap(
       lambda key: tuple(jax.random.split(key))
     )(attacks.example_keys(step_key, indices))
@@ -125,6 +124,7 @@ def _train_chunk(
     return train_step(
       state, x, labels[indices], attack_keys, model=model, tx=tx,
       adversary=adversary, attack_bn_mode=cfg.attack_bn_mode,
+      model_key=model_key,
     )  # fmt: skip
 
   state = jax.lax.fori_loop(0, num_steps, body, state)
@@ -146,7 +146,7 @@ def _epoch_order(key, epoch, num_examples):
 def train(
   cfg: TrainConfig,
   run: RunConfig,
-  model: nn.Module,
+  model: models.Model,
   train_set: ds.Dataset,
   validation_set: ds.Dataset,
   workdir: str | pathlib.Path,
@@ -171,6 +171,8 @@ def train(
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
   workdir = pathlib.Path(workdir)
+  ds.check(train_set, where="training set")
+  models.check(model, train_set.image_shape, train_set.num_classes)
   check_fit(cfg, train_set.num_examples, train_set.image_shape)
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     driver = _Driver(
@@ -241,7 +243,7 @@ class _Driver:
     self.validation, self.checkpoints = validation, checkpoints
     self.num_examples = train_set.num_examples
     self.steps_per_epoch = train_set.num_examples // cfg.batch_size
-    self.keys = [jax.random.fold_in(key, stream) for stream in range(4)]
+    self.keys = [jax.random.fold_in(key, stream) for stream in range(5)]
     state = _init_state(
       model, cfg, self.steps_per_epoch, train_set.image_shape,
       self.keys[_INIT],
@@ -272,8 +274,9 @@ class _Driver:
     while step < end:
       count = min(self.run.chunk_steps, end - step)
       self.state, sums = _train_chunk(
-        self.state, self.images, self.labels, order, self.keys[_STEP], count,
-        model=self.model, cfg=self.cfg, steps_per_epoch=self.steps_per_epoch,
+        self.state, self.images, self.labels, order,
+        (self.keys[_STEP], self.keys[_MODEL]), count, model=self.model,
+        cfg=self.cfg, steps_per_epoch=self.steps_per_epoch,
       )  # fmt: skip
       step += count
       # The metrics of the chunk before are read while this one runs.
@@ -310,7 +313,8 @@ class _Driver:
       raise ValueError(
         f"the training loss is not finite at step {step}; "
         + (f"the checkpoint of step {kept} is kept; " if kept else "")
-        + "lower learning_rate"
+        + "lower learning_rate or raise warmup_epochs (images, labels and the "
+        "number of logits were checked: it is not they)"
       )
     return {
       "train/loss": loss / count,

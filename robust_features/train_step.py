@@ -9,7 +9,6 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -106,22 +105,14 @@ class TrainState(NamedTuple):
 
   step: jax.Array
   params: Any
-  batch_stats: Any
+  model_state: dict[str, Any]  # Every other collection, such as "batch_stats".
   opt_state: Any
   sums: Sums
 
   @property
   def variables(self) -> dict[str, Any]:
-    """The model's variables, as linen wants them."""
-    return _variables(self.params, self.batch_stats)
-
-
-def _variables(params, batch_stats) -> dict[str, Any]:
-  return (
-    {"params": params, "batch_stats": batch_stats}
-    if batch_stats
-    else {"params": params}
-  )
+    """The model's variables."""
+    return {"params": self.params, **self.model_state}
 
 
 def learning_rate_fn(cfg: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
@@ -159,7 +150,7 @@ def make_optimizer(
 
 
 def init_state(
-  model: nn.Module,
+  model: models.Model,
   cfg: TrainConfig,
   steps_per_epoch: int,
   image_shape: tuple[int, ...],
@@ -171,11 +162,12 @@ def init_state(
     lambda leaf: jnp.asarray(leaf, leaf.dtype),
     models.init_variables(model, key, image_shape),
   )
-  opt_state = make_optimizer(cfg, steps_per_epoch).init(variables["params"])
+  params = variables.pop("params")
+  opt_state = make_optimizer(cfg, steps_per_epoch).init(params)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
-    params=variables["params"],
-    batch_stats=variables.get("batch_stats", {}),
+    params=params,
+    model_state=variables,
     opt_state=opt_state,
     sums=no_sums(),
   )
@@ -207,10 +199,11 @@ def train_step(
   y: jax.Array,
   keys: jax.Array,
   *,
-  model: nn.Module,
+  model: models.Model,
   tx: optax.GradientTransformation,
   adversary: attacks.AttackConfig | None,
   attack_bn_mode: str,
+  model_key: jax.Array | None = None,
 ) -> TrainState:
   """Takes one step of SGD on a batch, attacked first if there is an adversary.
 
@@ -223,6 +216,8 @@ def train_step(
     tx: The optimiser.
     adversary: None for standard training.
     attack_bn_mode: BatchNorm under attack.
+    model_key: Of what is random in the network, such as dropout; None for a
+      network in which nothing is.
 
   Returns:
     The state after the step, the batch's loss and hits added to its sums.
@@ -236,15 +231,13 @@ def train_step(
     x = attacks.maximize(objective, x, keys, adversary).x_adv
 
   def mean_loss(params):
-    outputs, new = model.apply(
-      _variables(params, state.batch_stats), x,
-      bn_mode="train", mutable=["batch_stats"],
-    )  # fmt: skip
+    variables = {"params": params, **state.model_state}
+    outputs, new = models.apply_in_training(model, variables, x, model_key)
     loss = losses.cross_entropy(outputs.logits, y)
     correct = outputs.logits.argmax(1) == y
-    return loss.mean(), (loss, correct, new.get("batch_stats", {}))
+    return loss.mean(), (loss, correct, new)
 
-  grads, (loss, correct, batch_stats) = jax.grad(mean_loss, has_aux=True)(
+  grads, (loss, correct, model_state) = jax.grad(mean_loss, has_aux=True)(
     state.params
   )
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -252,7 +245,7 @@ def train_step(
   return TrainState(
     step=state.step + 1,
     params=optax.apply_updates(state.params, updates),
-    batch_stats=batch_stats,
+    model_state=model_state,
     opt_state=opt_state,
     sums=jax.tree.map(jnp.add, state.sums, seen),
   )

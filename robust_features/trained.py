@@ -12,7 +12,7 @@ class Trained(NamedTuple):
 
   Attributes:
     config: Its architecture and normalisation.
-    variables: "params" and, with BatchNorm, "batch_stats".
+    variables: "params" and the network's other collections.
     origin: What is known of how it came to be.
   """
 
@@ -55,11 +55,8 @@ def _load_stage(directory: pathlib.Path, which: str) -> Trained:
   variables, recorded = saved["best"], result["best_digest"]
   if which == "last":
     recorded = result["digest"]
-    variables = {
-      name: saved["state"][name]
-      for name in ("params", "batch_stats")
-      if saved["state"][name]
-    }
+    state = saved["state"]
+    variables = {"params": state["params"], **state["model_state"]}
   if checkpoint.digest(variables) != recorded:
     raise checkpoint.CheckpointError(
       f"{directory / 'checkpoints'} is not the checkpoint that was trained "

@@ -19,7 +19,6 @@ import functools
 import math
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,7 +126,7 @@ def _climb(name, model, variables, dataset, cfg, classes, key, sign):
 
 
 def make_examples(
-  model: nn.Module,
+  model: models.Model,
   variables: Any,
   dataset: ds.Dataset,
   cfg: TransferConfig,
@@ -186,7 +185,7 @@ def success_rates(
 
 
 def rates(
-  model: nn.Module,
+  model: models.Model,
   variables: Any,
   dataset: ds.Dataset,
   examples: Examples,

@@ -47,8 +47,8 @@ def saved(workdir, which="last"):
   found, _ = checkpoint.load_variables(workdir / "checkpoints")
   if which == "best":
     return found["best"]
-  names = ("params", "batch_stats")
-  return {n: found["state"][n] for n in names if found["state"][n]}
+  state = found["state"]
+  return {"params": state["params"], **state["model_state"]}
 
 
 class ScheduleTest(parameterized.TestCase):
@@ -156,9 +156,10 @@ class TrainStepTest(parameterized.TestCase):
     rng = np.random.default_rng(0)
     old = jax.tree.map(
       lambda v: v + jnp.asarray(rng.uniform(0, 0.1, v.shape), jnp.float32),
-      state.batch_stats,
+      state.model_state,
     )
-    state = state._replace(batch_stats=old)
+    state = state._replace(model_state=old)
+    old = old["batch_stats"]
 
     def objective(z):
       logits = models.apply(model, state.variables, z, attack_bn_mode).logits
@@ -176,7 +177,7 @@ class TrainStepTest(parameterized.TestCase):
     new = train_step.train_step(
       state, x, y, keys, model=model, tx=train_step.make_optimizer(cfg, 1),
       adversary=ATTACK, attack_bn_mode=attack_bn_mode,
-    ).batch_stats["bn1"]  # fmt: skip
+    ).model_state["batch_stats"]["bn1"]  # fmt: skip
     mean = 0.9 * np.asarray(old["bn1"]["mean"]) + 0.1 * conv.mean(0)
     np.testing.assert_allclose(new["mean"], mean, rtol=1e-4, atol=1e-5)
     # PyTorch's running variance is the unbiased one.

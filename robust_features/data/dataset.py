@@ -286,6 +286,27 @@ def split_validation(
   return take(dataset, np.sort(order[num_validation:])), take(dataset, held_out)
 
 
+def channel_moments(
+  dataset: Dataset,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Returns mean and standard deviation of all pixels in [0, 1], by channel.
+
+  A channel of one colour only has the standard deviation 1, so that it can be
+  divided by; four decimals, as such constants are published.
+  """
+  mean, std = [], []
+  for channel in np.moveaxis(dataset.images, -1, 0):
+    values, counts = np.unique(channel, return_counts=True)
+    values = values.astype(np.float64)
+    if dataset.images.dtype == np.uint8:
+      values /= 255.0
+    center = np.average(values, weights=counts)
+    spread = np.sqrt(np.average((values - center) ** 2, weights=counts))
+    mean.append(round(float(center), 4))
+    std.append(round(float(spread), 4) or 1.0)
+  return tuple(mean), tuple(std)
+
+
 def digest(dataset: Dataset) -> str:
   """Returns the SHA-256, in hex, of everything the data set holds.
 

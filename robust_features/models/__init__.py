@@ -1,8 +1,12 @@
-"""The model zoo: `make_model(ModelConfig(...))` builds any of `MODELS`."""
+"""Networks: the zoo, `make_model(ModelConfig(...))`, and those of one's own.
+
+`protocol` says what everything else wants of a network, `adapters` makes it of
+Linen and nnx modules and of plain functions.
+"""
 
 import dataclasses
-import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,12 +15,18 @@ import jax
 import jax.numpy as jnp
 
 from robust_features.models import (
+  adapters,
   densenet,
   inception,
   resnet,
   small,
   vgg,
   wide_resnet,
+)
+from robust_features.models.adapters import (
+  from_function,
+  from_linen,
+  from_nnx,
 )
 from robust_features.models.layers import (
   BN_MODES,
@@ -25,7 +35,14 @@ from robust_features.models.layers import (
   DEFAULT_MEAN,
   DEFAULT_STD,
   Outputs,
-  Pool,
+)
+from robust_features.models.protocol import (
+  Model,
+  apply,
+  apply_in_training,
+  check,
+  init_variables,
+  represent,
 )
 
 __all__ = [
@@ -35,12 +52,20 @@ __all__ = [
   "DEFAULT_MEAN",
   "DEFAULT_STD",
   "MODELS",
+  "Model",
   "ModelConfig",
   "Outputs",
   "apply",
+  "apply_in_training",
+  "check",
+  "fitted",
+  "from_function",
+  "from_linen",
+  "from_nnx",
   "init_variables",
   "make_model",
   "num_params",
+  "represent",
 ]
 
 # Each takes the keywords num_classes, width, mean, std and dtype.
@@ -61,6 +86,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "wrn_28_10": wide_resnet.wrn_28_10,
 }
 
+# A module and what it holds, as in "package.module:factory".
+_FACTORY = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -69,14 +97,17 @@ class ModelConfig:
   """Which network, and how it computes.
 
   Attributes:
-    name: a key of `MODELS`.
-    num_classes: number of logits.
+    name: a key of `MODELS`, or "package.module:factory", which is imported and
+      called with those of the other fields that its signature names.
+    num_classes: number of logits; 0 means the data's.
     width: channels (or hidden units) of the first layer; 0 means the
       architecture's own.
     dtype: "float32" or "bfloat16". Parameters, BatchNorm statistics, logits
       and representation are float32 either way.
-    mean: subtracted from images in [0, 1]: one number, or one a channel.
-    std: divided by: one number, or one a channel.
+    mean: subtracted from images in [0, 1]: one number, or one a channel; ()
+      means the data's.
+    std: divided by: one number, or one a channel; () means the data's.
+    kwargs: further keywords of a factory, as a mapping or pairs; plain values.
 
   Raises:
     ValueError: naming the field, if any is out of range.
@@ -88,19 +119,31 @@ class ModelConfig:
   dtype: str = "float32"
   mean: tuple[float, ...] = DEFAULT_MEAN
   std: tuple[float, ...] = DEFAULT_STD
+  kwargs: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
 
   def __post_init__(self):
-    if self.name not in MODELS:
+    if self.name not in MODELS and not re.fullmatch(_FACTORY, self.name):
       names = ", ".join(sorted(MODELS))
-      raise ValueError(f"name must be one of {names}, got {self.name!r}")
+      raise ValueError(
+        f"name must be one of {names}, or 'package.module:factory', got "
+        f"{self.name!r}"
+      )
     if self.dtype not in _DTYPES:
       raise ValueError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
-    _check_int("num_classes", self.num_classes, 2)
+    _check_int("num_classes", self.num_classes, 0)
+    if self.num_classes == 1:
+      raise ValueError("num_classes must be at least 2, got 1")
     _check_int("width", self.width, 0)
     # Lists come from JSON; tuples make the config hashable.
     object.__setattr__(self, "mean", _constants("mean", self.mean))
     object.__setattr__(self, "std", _constants("std", self.std))
-    if min(self.std) <= 0:
+    object.__setattr__(self, "kwargs", _pairs(self.kwargs))
+    if self.kwargs and self.name in MODELS:
+      raise ValueError(
+        f"kwargs are for a factory of one's own; {self.name} takes none, got "
+        f"{dict(self.kwargs)!r}"
+      )
+    if min(self.std, default=1.0) <= 0:
       raise ValueError(f"std must be positive, got {self.std!r}")
     if len(self.mean) != len(self.std):
       raise ValueError(
@@ -121,58 +164,88 @@ def _constants(field: str, value: Any) -> tuple[float, ...]:
   try:
     numbers = tuple(float(v) for v in value)
   except (TypeError, ValueError):
-    numbers = ()
-  if not numbers or not all(math.isfinite(v) for v in numbers):
+    numbers = (math.nan,)
+  if not all(math.isfinite(v) for v in numbers):
     raise ValueError(
       f"{field} must be a tuple of finite numbers, got {value!r}"
     )
   return numbers
 
 
-def make_model(cfg: ModelConfig) -> nn.Module:
-  """Returns the network that `cfg` describes, without parameters."""
-  return MODELS[cfg.name](
-    num_classes=cfg.num_classes,
-    width=cfg.width,
-    mean=cfg.mean,
-    std=cfg.std,
-    dtype=_DTYPES[cfg.dtype],
-  )
+def _pairs(value: Any) -> tuple[tuple[str, Any], ...]:
+  """Returns keywords as sorted pairs, which can be hashed.
+
+  A mapping comes from Python, a `ConfigDict` from a config, lists from JSON.
+  """
+  pairs = value.items() if hasattr(value, "items") else value
+  return tuple(sorted((name, _plain(name, item)) for name, item in pairs))
 
 
-def apply(
-  model: nn.Module, variables, x, bn_mode: str = "running", **kwargs
-) -> Any:
-  """Returns the model's `Outputs` and never changes its statistics."""
-  if bn_mode == "running":
-    return model.apply(variables, x, bn_mode=bn_mode, **kwargs)
-  outputs, _ = model.apply(
-    variables, x, bn_mode=bn_mode, mutable=["batch_stats"], **kwargs
-  )
-  return outputs
+def _plain(name: str, value: Any) -> Any:
+  if isinstance(value, (list, tuple)):
+    return tuple(_plain(name, item) for item in value)
+  if value is not None and type(value) not in (bool, int, float, str):
+    raise ValueError(
+      f"kwargs.{name} must be a number, text or a tuple of them, got {value!r}"
+    )
+  return value
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def init_variables(
-  model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
-) -> dict[str, Any]:
-  """Returns fresh variables: "params" and, with BatchNorm, "batch_stats".
+def make_model(cfg: ModelConfig) -> Any:
+  """Returns the network that `cfg` describes, without parameters.
 
-  They are what `model.init` gives: what a layer declares is what a run gets.
-  Our layers take theirs from one draw; see `layers.Pool`.
+  Raises:
+    ValueError: If a field does not fit the network, a factory cannot be
+      imported, or what the data are to tell is not known yet (see `fitted`).
+  """
+  for field in ("num_classes", "mean", "std"):
+    if not getattr(cfg, field):
+      raise ValueError(
+        f"{field} is {getattr(cfg, field)!r}, which stands for the data's; "
+        "give it, or use models.fitted(cfg, ...)"
+      )
+  fields = {
+    "num_classes": cfg.num_classes,
+    "width": cfg.width,
+    "mean": cfg.mean,
+    "std": cfg.std,
+    "dtype": _DTYPES[cfg.dtype],
+  }
+  if cfg.name in MODELS:
+    return MODELS[cfg.name](**fields)
+  if not cfg.width:
+    del fields["width"]  # The network's own.
+  return adapters.imported(cfg.name, fields, dict(cfg.kwargs))
+
+
+def fitted(
+  cfg: ModelConfig,
+  num_classes: int,
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+) -> ModelConfig:
+  """Returns a config in which the data tell what was left to them.
 
   Args:
-    model: a network from `make_model`.
-    key: a PRNG key; the same key gives the same numbers.
-    image_shape: (H, W, C).
+    cfg: Its num_classes may be 0, its mean and std ().
+    num_classes: The data's.
+    mean: Of their pixels, by channel.
+    std: Likewise.
+
+  Raises:
+    ValueError: If the config says another number of classes.
   """
-  x = jnp.zeros((1, *image_shape), jnp.float32)
-  draw_key, key = jax.random.split(key)
-  with Pool() as count:
-    jax.eval_shape(model.init, key, x)
-  draws = jax.random.uniform(draw_key, (count.used,), minval=-1.0)
-  with Pool(draws):
-    return dict(model.init(key, x))
+  if cfg.num_classes not in (0, num_classes):
+    raise ValueError(
+      f"num_classes is {cfg.num_classes}, but the data have {num_classes} "
+      f"classes; give {num_classes}, or 0 for the data's"
+    )
+  return dataclasses.replace(
+    cfg,
+    num_classes=num_classes,
+    mean=cfg.mean or mean,
+    std=cfg.std or std,
+  )
 
 
 def num_params(params: Mapping[str, Any]) -> int:

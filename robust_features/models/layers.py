@@ -1,11 +1,12 @@
-"""Parts shared by all models: outputs, normalisation, layers, initialisers.
+"""Parts shared by the zoo: outputs, normalisation, layers, initialisers.
 
-Every model is called as `model.apply(variables, x, bn_mode=..., fake_relu=...)`
-with images `x` [B, H, W, C] in [0, 1] and returns `Outputs`.
+Every network is called as `protocol.Model` says: with images `x` [B, H, W, C]
+in [0, 1], `bn_mode` and `fake_relu`, and returns `Outputs`.
 """
 
 import contextvars
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
@@ -32,11 +33,12 @@ class Outputs(NamedTuple):
 
   Attributes:
     logits: class scores before the softmax [B, K].
-    representation: the input of the last linear layer [B, D].
+    representation: the input of the last linear layer [B, D]; None for a
+      network of one's own that does not tell it.
   """
 
   logits: jax.Array
-  representation: jax.Array
+  representation: Any
 
 
 class Pool:
@@ -150,6 +152,7 @@ def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
   Of equal pixels the first one gets the gradient, as in PyTorch.
   """
   if window != stride:
+    _require_pixels([(size - window) // stride + 1 for size in x.shape[1:3]], x)
     return nn.max_pool(x, (window, window), (stride, stride))
   # Same values as a window reduction, whose gradient is a slow scatter on CPU.
   # Not `jnp.max`: its gradient asks which pixel equals the maximum, and none
@@ -171,6 +174,7 @@ def _squares(x: jax.Array, window: int) -> jax.Array:
   """Cuts [B, H, W, C] into squares [B, H', window, W', window, C]."""
   batch, height, width, channels = x.shape
   rows, columns = height // window, width // window
+  _require_pixels((rows, columns), x)
   x = x[:, : rows * window, : columns * window]
   return x.reshape(batch, rows, window, columns, window, channels)
 
@@ -186,6 +190,9 @@ def average_pool(
     stride: pixels between windows.
     padding: zero pixels on each side.
   """
+  _require_pixels(
+    [(size + 2 * padding - window) // stride + 1 for size in x.shape[1:3]], x
+  )
   total = jax.lax.reduce_window(
     x,
     np.zeros((), x.dtype),  # A traced zero would hide that this is a sum.
@@ -200,6 +207,16 @@ def average_pool(
 def global_mean(x: jax.Array) -> jax.Array:
   """Returns the mean over all pixels, [B, H, W, C] -> [B, C], in float32."""
   return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+
+def _require_pixels(sizes: Sequence[int], x: jax.Array) -> None:
+  """Raises ValueError where a layer would leave no pixel of its input."""
+  if min(sizes) < 1:
+    raise ValueError(
+      f"the images are too small for this network: a layer leaves nothing of "
+      f"its {x.shape[1]}x{x.shape[2]} pixels; give larger images "
+      "(image_size) or another network"
+    )
 
 
 class Conv(nn.Module):
@@ -228,6 +245,15 @@ class Conv(nn.Module):
     init = uniform_init(math.prod(shape[:-1]))
     kernel = self.param("kernel", init, shape)
     (ph, pw), s = self.padding, self.stride
+    _require_pixels(
+      [
+        (size + 2 * pad - taps) // s + 1
+        for size, pad, taps in zip(
+          x.shape[1:3], self.padding, self.kernel_size, strict=True
+        )
+      ],
+      x,
+    )
     y = convolution.convolve(
       x.astype(self.dtype),
       kernel.astype(self.dtype),

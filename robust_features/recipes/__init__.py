@@ -7,8 +7,6 @@ Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
 """
 
 from robust_features.recipes.sections import (
-  CIFAR_MEAN,
-  CIFAR_STD,
   adversary,
   attack,
   augmentation,
@@ -52,8 +50,6 @@ from robust_features.recipes.studies import (
 from robust_features.recipes.variants import variant
 
 __all__ = [
-  "CIFAR_MEAN",
-  "CIFAR_STD",
   "add_controls",
   "add_data_set",
   "add_row",

@@ -8,9 +8,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR_STD = (0.2023, 0.1994, 0.2010)
-
 
 def make(defaults: dict[str, Any], changes: dict[str, Any]) -> Any:
   """Returns the defaults with changes.
@@ -56,15 +53,21 @@ def cifar10(**changes: Any) -> Any:
 
 
 def model(name: str, **changes: Any) -> Any:
-  """Returns an architecture; width 0 is its own."""
+  """Returns an architecture; width 0 is its own.
+
+  Classes and normalisation are the data's unless set; for CIFAR-10 those are
+  the constants of the paper's library. The name of one's own network is
+  "package.module:factory", called with `kwargs`.
+  """
   return make(
     {
       "name": name,
-      "num_classes": 10,
+      "num_classes": 0,
       "width": 0,
       "dtype": "float32",
-      "mean": CIFAR_MEAN,
-      "std": CIFAR_STD,
+      "mean": (),
+      "std": (),
+      "kwargs": {},
     },
     changes,
   )

@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 
 from robust_features import attacks, models, train, trained
@@ -328,6 +327,12 @@ class Study:
     node = self.plan.nodes[data]
     return int(node.kind.work(node.stage, self.num_images).images)
 
+  def num_classes(self, name: str) -> int:
+    """Returns the number of classes of a source, or of a set made from one."""
+    if name in self.plan.data:
+      return self.splits(name).train.num_classes
+    return self.num_classes(self.plan.nodes[name].stage.data)
+
   def open(self, name: str, which: str = "last") -> trained.Trained:
     """Returns the model that a stage made, its variables on every device."""
     kind, stage, _, _ = self.plan.nodes[name]
@@ -336,7 +341,7 @@ class Study:
     found = kind.open(self, name, stage, which)  # pyright: ignore[reportOptionalCall]
     return found._replace(variables=sharding.replicate(found.variables))
 
-  def model(self, name: str, which: str = "last") -> tuple[nn.Module, Any]:
+  def model(self, name: str, which: str = "last") -> tuple[models.Model, Any]:
     """Returns (network, variables) of the model that a stage made."""
     found = self.open(name, which)
     return models.make_model(found.config), found.variables

@@ -28,7 +28,6 @@ class Stage:
 
 
 def _preflight(study: Study, name: str, stage: Stage) -> None:
-  del study
   field = f"stages.{name}.checkpoint"
   if not stage.checkpoint:
     raise ValueError(
@@ -36,24 +35,25 @@ def _preflight(study: Study, name: str, stage: Stage) -> None:
       "robust_features.pytorch.import_checkpoint` wrote, or a train stage's"
     )
   try:
-    trained.load(stage.checkpoint)
+    model = trained.load(stage.checkpoint).config
   except ValueError as error:
     raise ValueError(f"{field}: {error}") from None
+  colours = study.image_shape(name)[-1]
+  classes = study.num_classes(stage.data)
+  own = ":" in model.name  # Such a network normalises in its own way.
+  fits = own or len(model.mean) in (1, colours)
+  if model.num_classes != classes or not fits:
+    raise ValueError(
+      f"{field} is a model of {model.num_classes} classes and "
+      f"{len(model.mean)} colours, but data.{stage.data} has {classes} and "
+      f"{colours}"
+    )
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   del directory
   found = trained.load(stage.checkpoint)
-  data = study.dataset(stage.data, "test")
   model = found.config
-  there = model.num_classes, len(model.mean)
-  wanted = data.num_classes, data.image_shape[-1]
-  if there[0] != wanted[0] or there[1] not in (1, wanted[1]):
-    raise ValueError(
-      f"stages.{name}.checkpoint is a model of {there[0]} classes and "
-      f"{there[1]} colours, but data.{stage.data} has {wanted[0]} and "
-      f"{wanted[1]}"
-    )
   return {
     "model": dataclasses.asdict(model) | {"dtype": stage.dtype},
     "digest": checkpoint.digest(found.variables),

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
+from robust_features import models
 from robust_features.data import dataset as ds
 from robust_features.study import settings
 from robust_features.study.graph import Study
@@ -36,7 +36,7 @@ class Subject:
 
 def subject(
   study: Study, stage: Subject
-) -> tuple[nn.Module, dict[str, Any], ds.Dataset]:
+) -> tuple[models.Model, dict[str, Any], ds.Dataset]:
   """Returns (network, variables, data set) that a stage measures."""
   data = study.dataset(stage.data, stage.split)
   if stage.label_shift:

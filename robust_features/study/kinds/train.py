@@ -9,6 +9,7 @@ from typing import Any
 
 from robust_features import models, trained
 from robust_features import train as training
+from robust_features.data import dataset as ds
 from robust_features.study import folder, settings
 from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.report import figures, tables
@@ -32,8 +33,26 @@ class Stage:
   train: TrainConfig
 
 
+def _fitted(study: Study, stage: Stage) -> tuple[models.ModelConfig, str]:
+  """Returns the architecture with what the data tell, and its place."""
+  where = f"models.{stage.architecture}"
+  source = study.plan.data[stage.validation]
+  if source.name == "cifar10":  # The constants of the paper's library.
+    constants = models.CIFAR_MEAN, models.CIFAR_STD
+  else:
+    constants = ds.channel_moments(study.splits(stage.validation).train)
+  try:
+    return models.fitted(
+      study.plan.models[stage.architecture],
+      study.num_classes(stage.data),
+      *constants,
+    ), where
+  except ValueError as error:
+    raise ValueError(f"{where}.{error}") from None
+
+
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
-  model = study.plan.models[stage.architecture]
+  model, _ = _fitted(study, stage)
   data = study.dataset(stage.data, "train")
   found = training.train(
     stage.train,
@@ -59,10 +78,16 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 
 def _preflight(study: Study, name: str, stage: Stage) -> None:
   num_examples = study.num_images(stage.data, "train")
+  shape = study.image_shape(name)
   try:
-    training.check_fit(stage.train, num_examples, study.image_shape(name))
+    training.check_fit(stage.train, num_examples, shape)
   except ValueError as error:
     raise ValueError(f"stages.{name}.train.{error}") from None
+  cfg, where = _fitted(study, stage)
+  try:
+    models.check(models.make_model(cfg), shape, cfg.num_classes)
+  except ValueError as error:
+    raise ValueError(f"{where}: {error}") from None
 
 
 def _open(study: Study, name: str, stage: Stage, which: str):

@@ -97,7 +97,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 
 
 def _represent(model, variables, x):
-  return models.apply(model, variables, x).representation
+  return models.represent(model, variables, x)
 
 
 def _kept(table: usefulness.FeatureTable) -> float:
