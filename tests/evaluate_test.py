@@ -224,6 +224,7 @@ class StopTest(parameterized.TestCase):
     """The attacked model is not the judged one: no iterate decides."""
     model, variables, data = cnn_problem()
     cfg = config(bn_mode="batch", num_steps=20)
+    evaluate._attack.clear_cache()  # Or an earlier test's program is run.
     with mock.patch.object(evaluate.attacks, "maximize") as maximize:
       maximize.side_effect = RuntimeError("seen")
       with self.assertRaisesRegex(RuntimeError, "seen"):

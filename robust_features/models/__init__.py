@@ -130,9 +130,8 @@ class ModelConfig:
       )
     if self.dtype not in _DTYPES:
       raise ValueError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
-    _check_int("num_classes", self.num_classes, 0)
-    if self.num_classes == 1:
-      raise ValueError("num_classes must be at least 2, got 1")
+    if self.num_classes != 0:
+      _check_int("num_classes", self.num_classes, 2, " (or 0, the data's)")
     _check_int("width", self.width, 0)
     # Lists come from JSON; tuples make the config hashable.
     object.__setattr__(self, "mean", _constants("mean", self.mean))
@@ -152,10 +151,10 @@ class ModelConfig:
       )
 
 
-def _check_int(field: str, value: Any, minimum: int) -> None:
+def _check_int(field: str, value: Any, minimum: int, but: str = "") -> None:
   if type(value) is not int or value < minimum:
     raise ValueError(
-      f"{field} must be an integer of at least {minimum}, got {value!r}"
+      f"{field} must be an integer of at least {minimum}{but}, got {value!r}"
     )
 
 
