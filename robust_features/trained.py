@@ -22,7 +22,7 @@ class Trained(NamedTuple):
 
 
 def load(directory: str | pathlib.Path, which: str = "last") -> Trained:
-  """Opens a finished train stage's folder, or what `import_torch` wrote.
+  """Opens a finished train stage's folder, or what `import_checkpoint` wrote.
 
   Args:
     directory: `runs/<study>/<stage>`, or `--out` of an import.

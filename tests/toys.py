@@ -92,7 +92,7 @@ def folder(test):
 
 
 def write_checkpoint(folder):
-  """Writes a small network for CIFAR-10 as `import_torch` does."""
+  """Writes a small network for CIFAR-10 as `import_checkpoint` does."""
   mean, std = (0.5,) * 3, (0.25,) * 3
   cfg = models.ModelConfig("cnn", width=4, mean=mean, std=std)
   net = models.make_model(cfg)

@@ -3,8 +3,8 @@
   python -m robust_features.pytorch.export_checkpoint \
     --checkpoint=runs/cifar_robust/robust --out=resnet50.safetensors
 
-`--checkpoint` is the folder of a finished train stage, or what `import_torch`
-wrote. In PyTorch,
+`--checkpoint` is the folder of a finished train stage, or what
+`import_checkpoint` wrote. In PyTorch,
 `network.load_state_dict(safetensors.torch.load_file(file))` fills the network
 of that name in MadryLab's `robustness`, or RobustBench's wide ResNet. Their
 input is a normalised image: the file's metadata says with which mean and std.
@@ -13,14 +13,15 @@ input is a normalised image: the file's metadata says with which mean and std.
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from robust_features import models, trained
 from robust_features.pytorch import state_dict
+from robust_features.runtime import files
+from robust_features.runtime.command import Parser
 
 
 def write(
@@ -52,24 +53,11 @@ def write(
   metadata = {"format": "pt", "model": json.dumps(dataclasses.asdict(cfg))}
   state = state_dict.to_torch(cfg.name, variables)
   content = safetensors.numpy.save(state, metadata)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    temporary.write_bytes(content)
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-class _Parser(argparse.ArgumentParser):
-  """A parser whose errors are one line and exit status 1."""
-
-  def error(self, message: str) -> NoReturn:
-    self.exit(1, f"error: {message}\n")
+  files.write_here(path, content)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-  parser = _Parser(prog="export_torch", description=__doc__)
+  parser = Parser(prog="export_checkpoint", description=__doc__)
   parser.add_argument("--checkpoint", required=True, help="folder to read")
   parser.add_argument("--out", required=True, help="file to write")
   parser.add_argument("--which", default="last", choices=("last", "best"))

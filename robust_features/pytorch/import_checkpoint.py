@@ -11,11 +11,12 @@ running code that they may hold; `.safetensors` files need no PyTorch.
 import argparse
 import dataclasses
 import hashlib
+import json
 import pathlib
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,10 @@ import numpy as np
 
 from robust_features import models
 from robust_features.pytorch import state_dict
+from robust_features.runtime.command import Parser
+
+# Pixels along a side of common images, the likeliest first.
+_SIDES = (32, 28, 8, 16, 64, 96, 224)
 
 # Where checkpoints keep the state dict, in the order tried.
 _ENTRIES = ("model", "state_dict", "model_state_dict", "net")
@@ -142,31 +147,63 @@ def convert(
   cfg = models.ModelConfig(
     arch, num_classes=max(num_classes, 2), width=width, mean=mean, std=std
   )
-  x = jax.ShapeDtypeStruct((1, 32, 32, len(mean)), jnp.float32)
+  return cfg, state_dict.from_torch(arch, bare, _template(cfg, bare))
+
+
+def _template(
+  cfg: models.ModelConfig, state: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  """Returns the shapes of a network for images of the size that fits best.
+
+  A state dict does not tell the images' size, on which some linear layers
+  depend, nor their colours where the normalisation is one number.
+  """
   model = models.make_model(cfg)
-  template = jax.eval_shape(model.init, jax.random.key(0), x)
-  return cfg, state_dict.from_torch(arch, bare, template)
+  colours = (len(cfg.mean),) if len(cfg.mean) > 1 else (3, 1)
+  there = sorted(tensor.size for tensor in state.values())
+  found = {}
+  for side in _SIDES:
+    for channels in colours:
+      x = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+      try:
+        template = dict(jax.eval_shape(model.init, jax.random.key(0), x))
+      except ValueError:  # Too small for this network.
+        continue
+      found = found or template
+      if sorted(leaf.size for leaf in jax.tree.leaves(template)) == there:
+        return template
+  return found
+
+
+def described(path: str | pathlib.Path) -> models.ModelConfig | None:
+  """Returns the architecture that `export_checkpoint` wrote into a file.
+
+  None for any other file.
+  """
+  path = pathlib.Path(path)
+  if path.suffix != ".safetensors":
+    return None
+  import safetensors
+
+  with safetensors.safe_open(path, "numpy") as file:
+    text = (file.metadata() or {}).get("model")
+  return models.ModelConfig(**json.loads(text)) if text else None
 
 
 def _numbers(text: str) -> tuple[float, ...]:
   return tuple(float(part) for part in text.split(","))
 
 
-class _Parser(argparse.ArgumentParser):
-  """A parser whose errors are one line and exit status 1."""
-
-  def error(self, message: str) -> NoReturn:
-    self.exit(1, f"error: {message}\n")
-
-
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-  parser = _Parser(prog="import_torch", description=__doc__)
+  parser = Parser(prog="import_checkpoint", description=__doc__)
   parser.add_argument("--arch", required=True, choices=sorted(models.MODELS))
   parser.add_argument("--checkpoint", required=True, help="file to read")
   parser.add_argument("--out", required=True, help="folder to write")
   parser.add_argument("--width", type=int, default=0, help="0: the usual one")
   parser.add_argument(
-    "--mean", type=_numbers, help="where the file does not say, e.g. 0,0,0"
+    "--mean",
+    type=_numbers,
+    help="where the file does not say, e.g. 0,0,0 or 0.5",
   )
   parser.add_argument("--std", type=_numbers, help="likewise, e.g. 1,1,1")
   return parser.parse_args(argv)
@@ -181,12 +218,13 @@ def main(argv: list[str] | None = None) -> int:
   try:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
       raise ValueError(f"out {out} exists and is not empty; choose another")
+    state = read_state(args.checkpoint)
+    told = described(args.checkpoint)
+    if told and told.name == args.arch:
+      args.width = args.width or told.width
+      args.mean, args.std = args.mean or told.mean, args.std or told.std
     cfg, variables = convert(
-      args.arch,
-      read_state(args.checkpoint),
-      width=args.width,
-      mean=args.mean,
-      std=args.std,
+      args.arch, state, width=args.width, mean=args.mean, std=args.std
     )
     sha256 = hashlib.sha256(pathlib.Path(args.checkpoint).read_bytes())
     metadata = {

@@ -74,8 +74,12 @@ _LEAVES = {
 }
 
 # Buffers that hold the normalisation: of the library, and of RobustBench.
-_MEANS = ("normalizer.new_mean", "mu", "normalize.mean", "normalizer.mean")
-_STDS = ("normalizer.new_std", "sigma", "normalize.std", "normalizer.std")
+_MEANS = (
+  "normalizer.new_mean", "mu", "normalize.mean", "normalizer.mean", "mean",
+)  # fmt: skip
+_STDS = (
+  "normalizer.new_std", "sigma", "normalize.std", "normalizer.std", "std",
+)  # fmt: skip
 
 
 def torch_name(arch: str, path: tuple[str, ...]) -> str:
@@ -176,24 +180,35 @@ def tidy(
 ) -> tuple[State, tuple[float, ...] | None, tuple[float, ...] | None]:
   """Strips what wrappers add to a state dict.
 
-  Removes the prefixes of DataParallel (`module.`) and of the library's
-  attacker (`model.`), its second copy of the network (`attacker.`), BatchNorm's
-  counters, and the sub-block that TRADES-like wide ResNets carry and never use.
+  Removes what DataParallel (`module.`), `torch.compile` (`_orig_mod.`), the
+  library's attacker (`model.`) and Sequential (a number) put before a name, the
+  attacker's second copy of the network (`attacker.`), BatchNorm's counters, and
+  the sub-block that TRADES-like wide ResNets carry and never use.
 
   Returns:
     The bare tensors, and the mean and std of the normaliser (None where the
     state dict has none).
   """
   bare: State = {}
-  for name, tensor in state.items():
-    name = re.sub(r"^(module\.)+", "", name)
-    if name.startswith(("attacker.", "module.attacker.", "sub_block1.")):
+  for name, tensor in _without_index(state).items():
+    if name.startswith(("attacker.", "sub_block1.")):
       continue
     if name.endswith("num_batches_tracked"):
       continue
-    bare[re.sub(r"^model\.(module\.)*", "", name)] = tensor
+    bare[name.removeprefix("model.")] = tensor
   mean, std = _pop_constants(bare, _MEANS), _pop_constants(bare, _STDS)
   return bare, mean, std
+
+
+def _without_index(state: Mapping[str, np.ndarray]) -> State:
+  """Strips wrappers' parts of names, then a Sequential's numbers."""
+  bare = {
+    ".".join(p for p in name.split(".") if p not in ("module", "_orig_mod")): t
+    for name, t in state.items()
+  }
+  if all(re.match(r"\d+\.", name) for name in bare):
+    return {name.split(".", 1)[1]: tensor for name, tensor in bare.items()}
+  return bare
 
 
 def _pop_constants(state: State, names: tuple[str, ...]):

@@ -26,7 +26,7 @@ def imported_stage(checkpoint: str = "", data: str = "D",
   """Returns a stage that opens a model trained elsewhere.
 
   Args:
-    checkpoint: What `import_torch` wrote, or a train stage's folder.
+    checkpoint: What `import_checkpoint` wrote, or a train stage's folder.
     data: What it is to be shown.
     dtype: "float32" or "bfloat16", to compute in.
   """

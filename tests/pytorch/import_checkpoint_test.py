@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import pathlib
 import tempfile
 import unittest
@@ -70,6 +69,20 @@ def robustbench_state():
   return {**constants, **tiny_state()}
 
 
+def compiled_state():
+  """`torch.compile` around DataParallel around a network, in either order."""
+  return {f"_orig_mod.module.{k}": t for k, t in robustbench_state().items()}
+
+
+def sequential_state():
+  """A normaliser and a network in a Sequential, compiled."""
+  state = {
+    "0.mean": np.float32(MEAN).reshape(3, 1, 1),
+    "0.std": np.float32(STD).reshape(3, 1, 1),
+  }
+  return state | {f"1._orig_mod.{k}": t for k, t in tiny_state().items()}
+
+
 def tensors(state):
   return {name: torch.as_tensor(np.array(t)) for name, t in state.items()}
 
@@ -94,6 +107,8 @@ class ConvertTest(parameterized.TestCase):
     ("robustness", robustness_state),
     ("robustness_one_device", lambda: robustness_state(parallel=False)),
     ("robustbench", robustbench_state),
+    ("compiled", compiled_state),
+    ("sequential", sequential_state),
   )
   def test_wrappers_are_stripped(self, make_state):
     cfg, variables = import_checkpoint.convert(ARCH, make_state(), width=WIDTH)
@@ -119,6 +134,13 @@ class ConvertTest(parameterized.TestCase):
     )
     self.assertEqual((cfg.mean, cfg.std), ((0.0,) * 3, (1.0,) * 3))
 
+  def test_one_number_for_every_channel(self):
+    cfg, variables = import_checkpoint.convert(
+      ARCH, tiny_state(), width=WIDTH, mean=(0.5,), std=(0.25,)
+    )
+    self.assertEqual(cfg.mean, (0.5,))
+    trees_equal(variables, tiny()[1])
+
   def test_other_architecture_names_the_first_tensors(self):
     with self.assertRaisesRegex(
       ValueError,
@@ -140,11 +162,14 @@ class ConvertTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f"not a {ARCH}: {message}$"):
       import_checkpoint.convert(ARCH, state, width=WIDTH)
 
-  @parameterized.parameters("cnn", "mlp")
-  def test_own_architectures_round_trip(self, arch):
-    cfg = models.ModelConfig(arch, width=4, mean=(0.5,) * 3, std=(0.25,) * 3)
+  @parameterized.parameters(
+    ("cnn", (32, 32, 3)), ("mlp", (32, 32, 3)), ("mlp", (8, 8, 1)),
+    ("cnn", (28, 28, 1)),
+  )  # fmt: skip
+  def test_own_architectures_round_trip(self, arch, shape):
+    cfg = models.ModelConfig(arch, width=4)
     model = models.make_model(cfg)
-    variables = models.init_variables(model, jax.random.key(0), (32, 32, 3))
+    variables = models.init_variables(model, jax.random.key(0), shape)
     state = state_dict.to_torch(arch, variables)
     constants = {"width": 4, "mean": cfg.mean, "std": cfg.std}
     back, again = import_checkpoint.convert(arch, state, **constants)
@@ -244,9 +269,19 @@ class CommandTest(absltest.TestCase):
     self.assertEqual((status, err), (0, ""))
     exported = safetensors.numpy.load_file(target)
     trees_equal(exported, tiny_state())
-    with safetensors.safe_open(target, "numpy") as file:
-      described = json.loads(file.metadata()["model"])
-    self.assertEqual(models.ModelConfig(**described), cfg)
+    self.assertEqual(import_checkpoint.described(target), cfg)
+    self.assertIsNone(import_checkpoint.described(source))
+
+    # The export says how it is to be read.
+    again = self.folder / "again"
+    status, _, err = run(
+      import_checkpoint.main, f"--arch={ARCH}", f"--checkpoint={target}",
+      f"--out={again}",
+    )  # fmt: skip
+    self.assertEqual((status, err), (0, ""))
+    found, metadata = checkpoint.load_variables(again, like)
+    trees_equal(found, variables)
+    self.assertEqual(models.ModelConfig(**metadata["model"]), cfg)
 
   def test_errors_are_one_line_and_leave_nothing(self):
     source = self.folder / "source.safetensors"
