@@ -31,7 +31,7 @@ _SIEVE = 10  # The first of so many parts of the steps is taken by everyone.
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-  """Settings of a robust evaluation.
+  """Settings of a robust evaluation; the paper's unless changed.
 
   Attributes:
     norm: "l2" or "linf".
@@ -44,14 +44,14 @@ class EvaluateConfig:
     batch_size: Images at a time.
   """
 
-  norm: str
-  eps: tuple[float, ...]
-  num_steps: int
-  step_ratio: float
-  num_restarts: int
-  loss: str
-  bn_mode: str
-  batch_size: int
+  norm: str = "l2"
+  eps: tuple[float, ...] = (0.25, 0.5)
+  num_steps: int = 100
+  step_ratio: float = 2.5
+  num_restarts: int = 1
+  loss: str = "cross_entropy"
+  bn_mode: str = "running"
+  batch_size: int = 500
 
   def __post_init__(self):
     if self.loss not in LOSSES:

@@ -57,8 +57,8 @@ class RunConfig:
     eval_batch_size: Held-out images evaluated at a time.
   """
 
-  chunk_steps: int
-  checkpoint_every_seconds: float
+  chunk_steps: int = 50
+  checkpoint_every_seconds: float = 60.0
   eval_batch_size: int = 250
 
   def __post_init__(self):

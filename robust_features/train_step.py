@@ -15,14 +15,18 @@ import optax
 
 from robust_features import attacks, models
 from robust_features.attacks import losses
-from robust_features.data import augment
+from robust_features.data.augment import AugmentConfig
+
+# Defaults: the augmentation of the paper's library, standard training.
+_AUGMENTATION = AugmentConfig(pad=4, flip=True, jitter=0.25, rotate=2.0)
+_NO_ADVERSARY = attacks.AttackConfig("l2", eps=0.0, step_size=0.0, num_steps=0)
 
 SCHEDULES = ("constant", "step", "cosine", "linear")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """A training recipe: SGD with momentum, as the paper uses.
+  """A training recipe: SGD with momentum; the paper's unless changed.
 
   Attributes:
     num_epochs: Passes over the training set; an incomplete last batch of an
@@ -43,20 +47,20 @@ class TrainConfig:
     eval_every_epochs: How often the validation split is evaluated.
   """
 
-  num_epochs: int
-  batch_size: int
-  learning_rate: float
-  schedule: str
-  drop_every_epochs: int
-  drop_factor: float
-  warmup_epochs: float
-  momentum: float
-  weight_decay: float
-  augment: augment.AugmentConfig
-  adversary: attacks.AttackConfig
-  eps_ramp_epochs: float
-  attack_bn_mode: str
-  eval_every_epochs: int
+  num_epochs: int = 150
+  batch_size: int = 128
+  learning_rate: float = 0.1
+  schedule: str = "step"
+  drop_every_epochs: int = 50
+  drop_factor: float = 0.1
+  warmup_epochs: float = 0.0
+  momentum: float = 0.9
+  weight_decay: float = 5e-4
+  augment: AugmentConfig = _AUGMENTATION
+  adversary: attacks.AttackConfig = _NO_ADVERSARY
+  eps_ramp_epochs: float = 0.0
+  attack_bn_mode: str = "running"
+  eval_every_epochs: int = 5
 
   def __post_init__(self):
     if self.schedule not in SCHEDULES:

@@ -12,11 +12,19 @@ import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import attacks, evaluate, models, train, train_step
+from robust_features import (
+  attacks,
+  evaluate,
+  models,
+  recipes,
+  train,
+  train_step,
+)
 from robust_features.attacks import AttackConfig
 from robust_features.data import augment
 from robust_features.data import dataset as ds
 from robust_features.runtime import checkpoint, preemption, sharding
+from robust_features.study import settings
 from robust_features.train import RunConfig
 
 STRAIGHT = RunConfig(chunk_steps=50, checkpoint_every_seconds=1e9)
@@ -49,6 +57,16 @@ def saved(workdir, which="last"):
     return found["best"]
   state = found["state"]
   return {"params": state["params"], **state["model_state"]}
+
+
+class DefaultsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (train_step.TrainConfig, recipes.train()),
+    (evaluate.EvaluateConfig, recipes.evaluation()),
+    (train.RunConfig, recipes.study("any").run),
+  )
+  def test_what_is_left_out_is_as_in_the_recipes(self, cls, section):
+    self.assertEqual(cls(), settings.build(cls, section, "section"))
 
 
 class ScheduleTest(parameterized.TestCase):
