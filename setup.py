@@ -32,6 +32,7 @@ setuptools.setup(
   long_description=(_ROOT / "README.md").read_text(),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
+  package_data={"robust_features.study.report": ["templates/*.html"]},
   packages=setuptools.find_packages(include=["robust_features*"]),
   cmdclass={"build_py": _BuildWithConfigs},
   entry_points={
@@ -48,6 +49,7 @@ setuptools.setup(
     "importlib_resources",  # tfds 4.9.10 imports but does not declare it.
     "jax>=0.10,<0.13",
     "jaxlib",
+    "jinja2",
     "matplotlib",
     "ml-collections",
     "numpy",

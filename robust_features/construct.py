@@ -255,6 +255,35 @@ def construct(
   return manifest
 
 
+def starts(
+  cfg: ConstructConfig,
+  dataset: ds.Dataset,
+  pool: ds.Dataset,
+  key: jax.Array,
+  indices: np.ndarray,
+) -> np.ndarray:
+  """Returns where the climbs to the examples at `indices` began, in [0, 1].
+
+  Args:
+    cfg: As `construct` was given it.
+    dataset: The same.
+    pool: The same.
+    key: The same.
+    indices: `[B]`, of the constructed set.
+
+  Returns:
+    `[B, H, W, C]` float32.
+  """
+  streams = _streams(key, jnp.asarray(indices))
+  original = ds.to_float(dataset.images[indices % dataset.num_examples])
+  x = objectives.base_images(cfg.base, original, streams[_BASE])
+  return np.asarray(
+    objectives.starting_points(
+      cfg.init, x, pool.images, streams[_START], streams[_NOISE]
+    )
+  )
+
+
 def check_models(
   cfg: ConstructConfig, repel: bool, spared_by: bool, teacher: bool
 ) -> None:

@@ -21,7 +21,7 @@ LEVELS = (
   ("transfer",),
   ("study",),
   ("recipes",),
-  ("main",),
+  ("main", "report"),
 )  # fmt: skip
 ROOMS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

@@ -91,6 +91,11 @@ def folder(test):
   )
 
 
+def class_folder(cls):
+  """Returns a folder that goes away with a test class."""
+  return pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+
+
 def write_checkpoint(folder):
   """Writes a small network for CIFAR-10 as `import_checkpoint` does."""
   mean, std = (0.5,) * 3, (0.25,) * 3

@@ -64,10 +64,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes indented JSON with sorted keys, atomically; NaN is refused."""
-  write_text(
-    path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
-  )
+  """Writes indented JSON, keys in their order, atomically; no NaN."""
+  write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -16,7 +16,7 @@ stage does is a kind's, one file each of `study.kinds`.
 import dataclasses
 import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +35,7 @@ _MORE = {
 }
 Result = dict[str, Any]
 # (title, lines) of one piece of a report.
-Section = tuple[str, list[str]]
+Section = tuple[str, Sequence[str]]
 
 
 def _nothing(*unused) -> list[Any]:
@@ -67,6 +67,9 @@ class Kind:
       are sections of the config; marks of `settings` tell what others mean.
     run: `(study, name, stage, directory)` -> what goes into `result.json`.
     section: Where `results.json` keeps the results of this kind, by stage.
+    claim: What such stages show, in one sentence of the report.
+    caption: What their figures show, in one sentence; also read out to those
+      who cannot see them.
     is_row: Whether the config's `table` may name such a stage.
     open: For kinds that make a model: `(study, name, stage, which)` -> it.
       Their result has a "digest" and, if it differs by `which`, a
@@ -98,6 +101,8 @@ class Kind:
   stage: type
   run: Callable[["Study", str, Any, pathlib.Path], Result]
   section: str
+  claim: str = ""
+  caption: str = ""
   is_row: bool = False
   open: Callable[["Study", str, Any, str], trained.Trained] | None = None
   load: Callable[["Study", str, Any], ds.Dataset] | None = None
@@ -107,7 +112,7 @@ class Kind:
   present: Callable[["Study", str, Any], Result] = lambda study, name, stage: (
     study.require(name)
   )
-  report: Callable[[dict[str, Result]], list[Section]] = _nothing
+  report: Callable[[dict[str, Result]], Sequence[Section]] = _nothing
   failed: Callable[[dict[str, Result]], list[str]] = _nothing
   draw: Callable[[dict[str, Result], pathlib.Path], list[pathlib.Path]] = (
     _nothing
@@ -379,18 +384,39 @@ class Study:
             shape = self.image_shape(name)
             attacks.check_radius(where, eps, cfg.norm, shape)
 
-  def results(self) -> Result:
-    """Returns the table's rows and what other stages found, by section."""
+  def results(self, names: list[str]) -> Result:
+    """Returns the table's rows and what other stages found, by section.
+
+    Args:
+      names: All stages, in the order in which results have them.
+    """
     config, nodes = self.plan.config, self.plan.nodes
     found: Result = {"rows": []}
-    for name, node in nodes.items():
+    for name in names:
+      node = nodes[name]
       if not node.kind.is_row:
         shown = node.kind.present(self, name, node.stage)
         found.setdefault(node.kind.section, {})[name] = shown
     for name in config.table:
       node = nodes[name]
       found["rows"].append(node.kind.present(self, name, node.stage))
-    return {"study": config.name, "seed": config.seed, **found}
+    return {
+      "study": config.name,
+      "seed": config.seed,
+      **found,
+      "stages": [self._shown(name) for name in names],
+      "data": self._digests,
+    }
+
+  def _shown(self, name: str) -> Result:
+    """Returns what the report says of a finished stage."""
+    result = self.require(name)
+    return {
+      "name": name,
+      "kind": self.plan.config.stages[name].kind,
+      "parents": list(self.plan.nodes[name].parents),
+      "seconds": result.get("seconds"),
+    }
 
 
 def assert_makes(kind: Kind, what: str) -> None:

@@ -3,7 +3,10 @@
 import datetime
 import os
 import pathlib
+import platform
+import shlex
 import subprocess
+import sys
 from importlib import metadata
 from typing import Any
 
@@ -40,5 +43,7 @@ def provenance() -> dict[str, Any]:
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "cores": os.cpu_count(),
     "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "python": platform.python_version(),
+    "command": shlex.join(sys.orig_argv),
     "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
   }

@@ -6,8 +6,8 @@ from typing import Any
 
 from robust_features.runtime import compilation, files, logs
 from robust_features.runtime.workdir import hold
-from robust_features.study import folder, outlook, provenance, report, settings
-from robust_features.study.graph import Section, Study
+from robust_features.study import folder, outlook, provenance, publish, settings
+from robust_features.study.graph import Study
 from robust_features.study.kinds import KINDS
 from robust_features.study.parse import parse
 
@@ -54,9 +54,9 @@ def complete(study: Study, only: str | None = None) -> dict[str, Any]:
     if only:
       return study.require(only)
     nothing = {kind.section: {} for kind in KINDS.values()}
-    results = nothing | study.results() | provenance.provenance()
+    results = nothing | study.results(names) | provenance.provenance()
     programs, results["compile_seconds"] = compilation.since(begin)
-    publish(results, study.workdir)
+    publish.publish(results, study.workdir)
   if programs:
     seconds = results["compile_seconds"]
     logs.say(f"compiled {programs} programs in {seconds:.1f} s")
@@ -97,12 +97,6 @@ def _require_no_failure(results: dict[str, Any]) -> None:
     raise FailedError(f"{len(failed)} checks failed: {'; '.join(failed)}")
 
 
-def publish(results: dict[str, Any], workdir: pathlib.Path) -> None:
-  """Writes results.json, results.md and figures/; prints what was measured."""
-  made, measured = sections(results)
-  report.write(results, made, measured, workdir, _draw(results, workdir))
-
-
 def _check_claim(study: Study) -> None:
   """Raises ValueError if the workdir is another study's."""
   path, name = study.workdir / "study.json", study.plan.config.name
@@ -119,22 +113,3 @@ def _claim(study: Study) -> None:
   config = study.plan.config
   files.write_json(study.workdir / "study.json", {"name": config.name})
   files.write_text(study.workdir / "config.txt", f"{config}\n")
-
-
-def sections(results: dict[str, Any]) -> tuple[list[Section], list[Section]]:
-  """Returns what the stages made, and what they measured beside the table."""
-  made, measured = [], []
-  for kind in KINDS.values():
-    found = kind.report(results.get(kind.section, {}))
-    (made if kind.makes() else measured).extend(found)
-  return made, measured
-
-
-def _draw(results: dict[str, Any], workdir: pathlib.Path):
-  """Draws what there is to draw; returns the files."""
-  drawn = []
-  for kind in KINDS.values():
-    found = results.get(kind.section)
-    if found:
-      drawn += kind.draw(found, workdir)
-  return drawn

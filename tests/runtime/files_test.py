@@ -53,7 +53,7 @@ class FilesTest(absltest.TestCase):
     files.write_json(self.path, value)
     self.assertEqual(files.read_json(self.path), value)
     text = self.path.read_text()
-    self.assertLess(text.index('"a"'), text.index('"b"'))
+    self.assertLess(text.index('"b"'), text.index('"a"'))  # As given.
     self.assertEndsWith(text, "}\n")
 
   def test_nan_is_refused_and_nothing_is_written(self):

@@ -104,6 +104,10 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="autoattack",
+  claim=(
+    "The worst case over several attacks, one after the other, bounds the "
+    "robust accuracy from above."
+  ),
   radii=lambda stage: [("autoattack", stage.autoattack)],
   report=_report,
   shrink=_shrink,

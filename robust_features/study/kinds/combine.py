@@ -84,6 +84,7 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="combined",
+  claim=("Two sets in one tell how much of either a network has to see."),
   load=derived.load,
   report=derived.report("Combined sets"),
   work=_work,

@@ -4,15 +4,21 @@ Reference: arXiv:1905.02175, sections 3.1 and 3.2, appendices C.4 and C.5.
 """
 
 import dataclasses
+import io
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from robust_features import construct as construction
 from robust_features.data import constructed
-from robust_features.runtime import logs
+from robust_features.data import dataset as ds
+from robust_features.runtime import files
 from robust_features.study import folder, provenance, settings
 from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.report import figures, tables
+
+_MOST_SHOWN = 10  # Classes in a set's figure.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +100,36 @@ def _load(study: Study, name: str, stage: Stage):
     return constructed.load(study.workdir / name / "data")
 
 
+def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
+  """Keeps one image of each class beside what was made of it."""
+  path = study.workdir / name / "examples.npz"
+  data = study.dataset(stage.data, stage.split)
+  if not path.exists():
+    files.write_bytes(path, _examples(study, name, stage))
+  return study.require(name) | {"class_names": list(data.class_names)}
+
+
+def _examples(study: Study, name: str, stage: Stage) -> bytes:
+  data, pool = (
+    study.dataset(stage.data, split) for split in (stage.split, "train")
+  )
+  made = study.dataset(name, stage.split)
+  _, indices = np.unique(data.labels, return_index=True)
+  indices = indices[:_MOST_SHOWN]
+  buffer = io.BytesIO()
+  np.savez(
+    buffer,
+    original=ds.to_float(data.images[indices]),
+    start=construction.starts(
+      stage.construct, data, pool, study.key(name), indices
+    ),
+    constructed=ds.to_float(made.images[indices]),
+    old=data.labels[indices],
+    new=made.labels[indices],
+  )
+  return buffer.getvalue()
+
+
 def _report(found: dict[str, Any]):
   rows = [["data set", "images", "left as they are", "moved (l2)",
            "source predicts label", "before rounding", "crop and flip",
@@ -117,11 +153,15 @@ def _report(found: dict[str, Any]):
 
 
 def _draw(found: dict[str, Any], workdir: pathlib.Path):
-  grids = {name: workdir / name / "data" / "grid.png" for name in found}
-  there = {name: path for name, path in grids.items() if path.exists()}
-  for name in grids.keys() - there.keys():
-    logs.say(f"{grids[name]} is missing: data_sets.png is drawn without it")
-  return [figures.data_sets(there, workdir / "figures")] if there else []
+  drawn = []
+  for name, result in found.items():
+    with np.load(workdir / name / "examples.npz") as shown:
+      drawn.append(
+        figures.examples(
+          name, dict(shown), result["class_names"], workdir / "figures"
+        )
+      )
+  return drawn
 
 
 def _shrink(stage: Any) -> None:
@@ -150,9 +190,18 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="data_sets",
+  claim=(
+    "A trained model's features, kept or aimed at, make data sets whose labels "
+    "a person may find right or wrong."
+  ),
+  caption=(
+    "One image of each class: the original, where the climb began, what was "
+    "made of it, and the difference, amplified."
+  ),
   load=_load,
   check=_check,
   radii=lambda stage: [("construct.attack", stage.construct.attack)],
+  present=_present,
   report=_report,
   draw=_draw,
   shrink=_shrink,

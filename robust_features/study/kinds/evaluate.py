@@ -87,8 +87,11 @@ def _shifted(stage: Stage, model, variables, data) -> dict[str, float]:
 
 def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
   model = study.require(stage.model)
+  data = study.dataset(stage.data, stage.split)
   return study.require(name) | {
     "name": name,
+    "study": study.plan.config.name,
+    "class_names": list(data.class_names),
     "title": stage.title,
     "control_of": stage.control_of,
     "paper": paper.ROWS[stage.paper] if stage.paper else None,
@@ -153,6 +156,14 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="rows",
+  claim=(
+    "Models trained on a set of only non-robust features still see the true "
+    "classes; on a set of robust features, plain training gives robustness."
+  ),
+  caption=(
+    "Accuracy of every row, clean and under attack, with standard errors; "
+    "numbers are in the table."
+  ),
   is_row=True,
   radii=lambda stage: [("evaluate", stage.evaluate)],
   check=_check,

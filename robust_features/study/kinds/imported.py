@@ -100,6 +100,7 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="imported",
+  claim=("Models trained elsewhere, measured as ours are."),
   open=_open,
   preflight=_preflight,
   report=_report,

@@ -127,6 +127,10 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="probes",
+  claim=(
+    "A linear classifier over a robust model's representation tells how much "
+    "robust features leaked into a constructed set."
+  ),
   report=_report,
   work=_work,
 )

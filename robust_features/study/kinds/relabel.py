@@ -55,6 +55,9 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="relabelled",
+  claim=(
+    "Labels that a model gives carry what it knows, even where all are wrong."
+  ),
   load=derived.load,
   report=derived.report("Labelled by a model"),
   work=_work,

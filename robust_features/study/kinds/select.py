@@ -130,6 +130,9 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="selections",
+  claim=(
+    "A model's errors alone, labelled as it sees them, teach the true classes."
+  ),
   load=derived.load,
   check=_check,
   report=derived.report("Selected examples"),

@@ -165,6 +165,14 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="statements",
+  claim=(
+    "Every lemma and theorem on the Gaussian model holds for the functions "
+    "that claim to compute it."
+  ),
+  caption=(
+    "What the theory says of the Gaussian model; each curve and point is named "
+    "in the figure."
+  ),
   report=_report,
   failed=failed,
   draw=_draw,

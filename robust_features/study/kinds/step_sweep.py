@@ -102,6 +102,11 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="step_sweeps",
+  claim=(
+    "Robust accuracy that stops falling with more steps says that the attack "
+    "has done its work."
+  ),
+  caption=("Robust accuracy against the number of steps of the attack."),
   radii=lambda stage: [("evaluate", stage.evaluate)],
   report=_report,
   draw=_draw,

@@ -96,6 +96,19 @@ def _open(study: Study, name: str, stage: Stage, which: str):
     return trained.load(study.workdir / name, which)
 
 
+def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
+  """Adds the title of the row that evaluates the model, if one does."""
+  titles = [
+    node.stage.title
+    for node in study.plan.nodes.values()
+    if node.kind.is_row and node.stage.model == name
+  ]
+  return study.require(name) | {
+    "title": titles[0] if titles else name,
+    "attacked": stage.train.adversary.eps > 0,
+  }
+
+
 def _report(found: dict[str, Any]):
   rows = [["model", "parameters", "train accuracy", "validation", "seconds"]]
   for name, result in found.items():
@@ -149,9 +162,15 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="models",
+  claim=(
+    "Networks are trained the same way on each set; what they learn shows what "
+    "the set teaches."
+  ),
+  caption=("Accuracy by epoch on the training set and on images held out."),
   open=_open,
   preflight=_preflight,
   radii=lambda stage: [("train.adversary", stage.train.adversary)],
+  present=_present,
   report=_report,
   draw=_draw,
   shrink=_shrink,

@@ -191,6 +191,14 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="transfer",
+  claim=(
+    "Adversarial examples fool other models the more, the better these learn "
+    "the features that the examples carry."
+  ),
+  caption=(
+    "Share of examples that succeed against the accuracy of the same "
+    "architecture trained on D_det."
+  ),
   check=_check,
   radii=lambda stage: [("transfer.attack", stage.transfer.attack)],
   present=_present,

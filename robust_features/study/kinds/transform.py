@@ -64,6 +64,9 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="transformed",
+  claim=(
+    "A set without some of what images hold tells which features were used."
+  ),
   load=derived.load,
   report=derived.report("Changed sets"),
   work=lambda stage, num_images: Work(num_images(stage.data, stage.split)),

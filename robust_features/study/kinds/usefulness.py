@@ -192,6 +192,14 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="usefulness",
+  claim=(
+    "A feature is useful if it goes with the label, and robust if it still "
+    "does under attack; adversarial training learns more robust ones."
+  ),
+  caption=(
+    "Robust usefulness against usefulness, one point a feature; above zero it "
+    "is robust."
+  ),
   check=_check,
   radii=lambda stage: [("attack", stage.attack)],
   report=_report,

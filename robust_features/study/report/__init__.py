@@ -4,13 +4,14 @@ The sections of each kind of stage come from its kind.
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from robust_features.runtime import files
 from robust_features.runtime.logs import say
 from robust_features.study.report import tables
 
-Section = tuple[str, list[str]]
+Section = tuple[str, Sequence[str]]
 
 
 def write(

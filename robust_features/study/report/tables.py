@@ -1,5 +1,6 @@
 """Tables in markdown: the one printer, and the table of a study's rows."""
 
+import math
 from typing import Any
 
 
@@ -8,7 +9,26 @@ def percent(value: float | None) -> str:
   return "-" if value is None else f"{100 * value:.2f}"
 
 
-def aligned(rows: list[list[str]], num_words: int = 1) -> str:
+class Table(str):
+  """A markdown table that remembers its cells.
+
+  Attributes:
+    rows: Cells, those of the header first.
+    num_words: So many columns are words; then come numbers.
+  """
+
+  rows: list[list[str]]
+  num_words: int
+
+
+def standard_error(fraction: float | None, num_examples: int) -> float | None:
+  """Returns the binomial standard error of a fraction, None for none."""
+  if fraction is None:
+    return None
+  return math.sqrt(fraction * (1 - fraction) / num_examples)
+
+
+def aligned(rows: list[list[str]], num_words: int = 1) -> Table:
   """Returns a markdown table whose columns line up.
 
   Args:
@@ -25,7 +45,9 @@ def aligned(rows: list[list[str]], num_words: int = 1) -> str:
       for i, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
     lines.append("| " + " | ".join(cells) + " |")
-  return "\n".join(lines)
+  found = Table("\n".join(lines))
+  found.rows, found.num_words = rows, num_words
+  return found
 
 
 def _columns(results: dict[str, Any]) -> list[str]:
@@ -96,4 +118,14 @@ def notes(results: dict[str, Any]) -> list[str]:
     + ", ".join(str(size) for size in sorted(sizes))
     + f" test images; seed {results['seed']}"
   )
+  most = max(
+    error
+    for row in results["rows"]
+    for error in (
+      standard_error(value, row["num_examples"])
+      for value in (row["accuracy"], *row["robust_accuracy"].values())
+    )
+    if error is not None
+  )
+  lines.append(f"standard error of a number: at most {100 * most:.2f}")
   return lines

@@ -7,7 +7,7 @@ import toys
 from absl.testing import absltest
 from PIL import Image
 
-from robust_features.study import paper, report, run
+from robust_features.study import paper, publish, report
 from robust_features.study.report import tables
 
 
@@ -49,11 +49,15 @@ def results():
   printed = {"source": "Table 7", "accuracy": 0.9525,
              "robust_accuracy": {"0.25": 0.0449}}  # fmt: skip
   rows = [
-    {"name": "a", "title": "standard", "accuracy": 0.9, "paper": printed,
+    {"name": "a", "study": "toy", "class_names": ["cat", "dog"],
+     "class_robust_accuracy": {"0.5": [0.0, None]}, "title": "standard",
+     "accuracy": 0.9, "paper": printed,
      "robust_accuracy": {"0.25": 0.05, "0.5": 0.0}, "attack": attack,
      "shifted_accuracy": {}, "control_of": "",
      "num_examples": 1000, "seed": 4, "seconds": 1.0},
-    {"name": "b", "title": "robust model", "accuracy": 0.8512, "paper": None,
+    {"name": "b", "study": "toy", "class_names": ["cat", "dog"],
+     "class_robust_accuracy": {"1.0": [0.25, 0.35]}, "title": "robust model",
+     "accuracy": 0.8512, "paper": None,
      "robust_accuracy": {"1.0": 0.3, "0.25": 0.75}, "num_examples": 1000,
      "shifted_accuracy": {}, "control_of": "",
      "attack": attack | {"zero_gradient_fraction": 0.2}, "seed": 4,
@@ -71,16 +75,20 @@ def results():
     "success_before_rounding": 0.625,
     "success_augmented": 0.25,
   }
+  nothing = {kind.section: {} for kind in publish.KINDS.values()}
   return {
+    **nothing,
     "study": "toy", "seed": 4, "rows": rows, "commit": "abc",
     "devices": "2 x cpu", "versions": {"jax": "1.2.3"}, "cores": 4,
     "xla_flags": "--a=1", "compile_seconds": 3.25,
     "models": {"base": {"history": history, "num_params": 12345,
-                        "seconds": 61.0}},
+                        "seconds": 61.0, "title": "standard",
+                        "attacked": True}},
     "imported": {"theirs": {"model": {"name": "resnet50"}, "num_params": 67890,
       "origin": {"source": "a.pt", "source_sha256": "f00d"}}},
     "data_sets": {"d_rand": {"num_examples": 32, "mean": mean, "seconds": 2.0,
-      "num_spared": 7, "separability": 0.875}},
+      "num_spared": 7, "separability": 0.875,
+      "class_names": ["cat", "dog"]}},
     "step_sweeps": {"sweep": {"norm": "l2", "eps": 0.5, "rows": [
       {"num_steps": 0, "robust_accuracy": 0.9, "step_ratio": 1.0},
       {"num_steps": 100, "robust_accuracy": 0.1, "step_ratio": 2.5}]}},
@@ -88,7 +96,22 @@ def results():
       "median_distance": 0.123, "attack": "1000 steps"}},
     "autoattack": {"strong": autoattack()},
     "transfer": {"figure_3": transfer()},
+    "stages": [{"name": "base", "kind": "train", "parents": [],
+                "seconds": 61.0}],
+    "data": {"D": {"test": {"sha256": "beef", "num_examples": 1000}}},
+    "python": "3.11", "command": "python -m a --config=b<c>",
+    "date": "2026-01-02",
   }  # fmt: skip
+
+
+def write_examples(workdir):
+  """Writes what the figure of `d_rand` is drawn from."""
+  (workdir / "d_rand").mkdir(parents=True)
+  images = np.linspace(0, 0.5, 2 * 48, dtype=np.float32).reshape(2, 4, 4, 3)
+  np.savez(
+    workdir / "d_rand" / "examples.npz", original=images, start=images,
+    constructed=images + 0.1, old=np.array([0, 1]), new=np.array([1, 1]),
+  )  # fmt: skip
 
 
 TABLE = """\
@@ -122,20 +145,22 @@ class TableTest(absltest.TestCase):
 
 class NotesTest(absltest.TestCase):
   def test_the_attack_stands_beside_the_numbers(self):
-    first, last = tables.notes(results())  # One attack, once.
+    first, last, error = tables.notes(results())  # One attack, once.
     for text in ("name pgd", "norm l2", "num_steps 100", "2.5 eps/100",
                  "zero gradient: at most 20.00%"):  # fmt: skip
       self.assertIn(text, first)
     self.assertEqual(last, "percent correct of 1000 test images; seed 4")
+    # Of 0.3, the nearest to one half: sqrt(0.3 * 0.7 / 1000).
+    self.assertEqual(error, "standard error of a number: at most 1.45")
 
   def test_every_other_attack_gets_its_line(self):
     found = results()
     found["rows"][0]["attack"] = found["rows"][0]["attack"] | {"num_steps": 7}
-    self.assertLen(tables.notes(found), 3)
+    self.assertLen(tables.notes(found), 4)
 
 
 def markdown(found):
-  made, measured = run.sections(found)
+  made, measured = publish.sections(found)
   return report.markdown(found, [*made, *measured])
 
 
@@ -167,7 +192,7 @@ TRANSFER = """\
 
 class MeasurementsTest(absltest.TestCase):
   def test_autoattack(self):
-    found = dict(run.sections(results())[1])
+    found = dict(publish.sections(results())[1])
     lines = found["strong: AutoAttack on base, linf"]
     self.assertEqual(lines[0], AUTOATTACK)
     text = "\n".join(lines[1:])
@@ -177,7 +202,7 @@ class MeasurementsTest(absltest.TestCase):
       self.assertIn(part, text)
 
   def test_transfer(self):
-    found = dict(run.sections(results())[1])
+    found = dict(publish.sections(results())[1])
     lines = found["figure_3: examples of standard (cnn)"]
     self.assertStartsWith(lines[0], TRANSFER)
     self.assertLen(lines[0].splitlines(), 9)
@@ -190,7 +215,7 @@ class MeasurementsTest(absltest.TestCase):
   def test_a_study_without_a_table(self):
     workdir, found = toys.folder(self), results() | {"rows": []}
     found |= {"models": {}, "imported": {}, "data_sets": {}}
-    run.publish(found, workdir)
+    publish.publish(found, workdir)
     text = (workdir / "results.md").read_text()
     self.assertNotIn("| model", text)
     self.assertIn(AUTOATTACK, text)
@@ -201,14 +226,12 @@ class MeasurementsTest(absltest.TestCase):
 class WriteTest(absltest.TestCase):
   def test_files(self):
     workdir = toys.folder(self)
-    grid = workdir / "d_rand" / "data" / "grid.png"
-    grid.parent.mkdir(parents=True)
-    Image.fromarray(np.zeros((8, 40, 3), np.uint8)).save(grid)
-    run.publish(results(), workdir)
+    write_examples(workdir)
+    publish.publish(results(), workdir)
     read = json.loads((workdir / "results.json").read_text())
     self.assertEqual(read, results())
     self.assertIn(TABLE, (workdir / "results.md").read_text())
-    for name in ("accuracies", "curves", "sweep", "figure_3", "data_sets"):
+    for name in ("accuracies", "curves", "sweep", "figure_3", "d_rand"):
       with Image.open(workdir / "figures" / f"{name}.png") as image:
         self.assertGreater(min(image.size), 100)
         self.assertGreater(len(set(image.convert("L").tobytes())), 2)

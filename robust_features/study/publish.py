@@ -1,0 +1,79 @@
+"""Writes what people look at, from results alone: tables, figures, a page."""
+
+import importlib.util
+import pathlib
+from typing import Any
+
+import jax
+
+from robust_features.runtime import files, logs
+from robust_features.study import outlook, report
+from robust_features.study.graph import Section
+from robust_features.study.kinds import KINDS
+from robust_features.study.report import page
+
+
+def publish(results: dict[str, Any], workdir: pathlib.Path) -> None:
+  """Writes results.json, results.md, figures/ and report.html; prints."""
+  made, measured = sections(results)
+  drawn = draw(results, workdir)
+  report.write(
+    results,
+    made,
+    measured,
+    workdir,
+    [p for part in drawn.values() for p in part],
+  )
+  write_page(results, workdir, drawn)
+
+
+def write_page(
+  results: dict[str, Any],
+  workdir: pathlib.Path,
+  drawn: dict[str, list[pathlib.Path]],
+) -> None:
+  """Writes report.html, of figures that are there."""
+  if jax.process_index() != 0:
+    return
+  if importlib.util.find_spec("jinja2") is None:
+    logs.say(
+      "report.html is not written: jinja2 is missing; pip install jinja2"
+    )
+    return
+  parts = [
+    page.Part(
+      name,
+      kind.claim,
+      kind.report(results[kind.section]),
+      [page.Picture(path, kind.caption) for path in drawn[name]],
+    )
+    for name, kind in KINDS.items()
+    if results[kind.section]
+  ]
+  # The table's rows and their figure come first.
+  parts.sort(key=lambda part: not KINDS[part.name].is_row)
+  seconds = sum(stage["seconds"] or 0.0 for stage in results["stages"])
+  text = page.render(results, parts, outlook.duration(seconds))
+  files.write_text(workdir / "report.html", text)
+  logs.say(f"report: {workdir / 'report.html'}")
+
+
+def sections(results: dict[str, Any]) -> tuple[list[Section], list[Section]]:
+  """Returns what the stages made, and what they measured beside the table."""
+  made, measured = [], []
+  for kind in KINDS.values():
+    found = kind.report(results.get(kind.section, {}))
+    (made if kind.makes() else measured).extend(found)
+  return made, measured
+
+
+def draw(
+  results: dict[str, Any], workdir: pathlib.Path
+) -> dict[str, list[pathlib.Path]]:
+  """Draws what there is to draw; returns the files by kind."""
+  return {
+    name: kind.draw(results[kind.section], workdir)
+    if results[kind.section]
+    else []
+    for name, kind in KINDS.items()
+  }
