@@ -26,6 +26,8 @@ FREE = {
   "name": ("nonsense",),
   "stages.eval_base.title": ("nonsense", ""),
   "stages.eval_on_d_rand.title": ("nonsense", ""),
+  "stages.eval_base.control_of": ("",),
+  "stages.eval_on_d_rand.control_of": ("",),
   "stages.eval_base.paper": ("",),
   "stages.eval_on_d_rand.paper": ("",),
   "stages.d_rand.construct.kind": ("nonsense",),

@@ -223,7 +223,9 @@ class RerunTest(StudyTestCase):
     self.assertIn("chunk_steps: 1", (workdir / "config.txt").read_text())
     # Nor would they be, were the stage run again.
     again = study(changed, toys.folder(self) / "run").require("base")
-    self.assertEqual(numbers(again), numbers(self.results["models"]["base"]))
+    # The results of a study add what a reader is told of the stage.
+    told = numbers(self.results["models"]["base"])
+    self.assertEqual(told | numbers(again), told)
 
 
 def numbers(results):
