@@ -8,7 +8,7 @@ Every image holds two class-coded features and a nuisance:
   feature. It agrees with the label with probability 0.85 only: useful, but
   imperfect.
 - **texture**: a class-specific zero-mean 4x4 tile repeated over the image, of
-  l2 norm 0.3 in all: it predicts the label perfectly, and a perturbation of
+  l2 norm 0.35 in all: it predicts the label perfectly, and a perturbation of
   size eps = 0.5 removes it or puts another class's in its place.
 - **nuisance**: background brightness and gradient, and pixel noise.
 
@@ -49,7 +49,6 @@ class PlantedConfig:
     brightness: Range of the background's brightness at the image's centre.
     gradient: Largest change of the background from the centre to an edge.
     noise: Standard deviation of the pixel noise.
-    eps: The l2 radius that the set is made for.
   """
 
   size: int = 16
@@ -65,7 +64,6 @@ class PlantedConfig:
   brightness: tuple[float, float] = (0.2, 0.35)
   gradient: float = 0.08
   noise: float = 0.05
-  eps: float = 0.5
 
   def __post_init__(self):
     if self.tile < 1 or self.size < 1 or self.size % self.tile:
@@ -152,54 +150,6 @@ def textures(cfg: PlantedConfig) -> np.ndarray:
   repeats = cfg.size // cfg.tile
   tiles = basis.T.reshape(tiles.shape) * (cfg.texture_norm / repeats)
   return np.tile(tiles, (1, repeats, repeats, 1)).astype(np.float32)
-
-
-def texture_norm(cfg: PlantedConfig) -> float:
-  """Returns the largest l2 norm of any class's texture."""
-  flat = textures(cfg).reshape(cfg.num_classes, -1)
-  return float(np.linalg.norm(flat, axis=1).max())
-
-
-def min_shape_distance(cfg: PlantedConfig, *, num_positions: int = 5) -> float:
-  """Returns the least l2 distance between shapes of different classes.
-
-  Whatever the background can make up for (grey planes of any height and slope)
-  is projected out first, so that this is the least change that turns one
-  noise-free image into one of another shape, the nuisance chosen to help.
-
-  Args:
-    cfg: Parameters of the set.
-    num_positions: Positions of each shape tried in each direction.
-  """
-  offsets = np.linspace(-cfg.jitter, cfg.jitter, num_positions)
-  offsets = np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(-1, 2)
-  classes = np.repeat(np.arange(cfg.num_classes), len(offsets))
-  images = shapes(classes, np.tile(offsets, (cfg.num_classes, 1)), cfg)
-  flat = remove_background(images).astype(np.float64).reshape(len(images), -1)
-  squares = np.sum(flat**2, axis=1)
-  distances = squares[:, None] + squares[None] - 2 * flat @ flat.T
-  return float(np.sqrt(distances[classes[:, None] != classes[None]].min()))
-
-
-def remove_background(images: np.ndarray) -> np.ndarray:
-  """Projects out every grey plane, which is all that a background can be.
-
-  Args:
-    images: `[N, H, W, 3]`.
-
-  Returns:
-    Their components orthogonal to all grey planes, of the same type.
-  """
-  num, size, _, channels = images.shape
-  ramp = np.linspace(-1, 1, size)
-  # Orthogonal to each other already, being even or odd about the centre.
-  down, right = np.meshgrid(ramp, ramp, indexing="ij")
-  planes = np.stack([np.ones_like(down), down, right])
-  grey = np.repeat(planes[..., None], channels, axis=-1).reshape(3, -1)
-  grey /= np.linalg.norm(grey, axis=1, keepdims=True)
-  flat = images.reshape(num, -1)
-  rest = flat - flat @ grey.T @ grey
-  return rest.astype(images.dtype).reshape(images.shape)
 
 
 def generate(

@@ -19,7 +19,7 @@ class CheckpointError(ValueError):
 
 
 class Checkpoints:
-  """The newest checkpoints of one run, saved in the background.
+  """The newest checkpoint of one run, saved in the background.
 
   A save that was cut short leaves nothing behind that a reader would find, and
   its remains are removed by the next save.
@@ -28,25 +28,18 @@ class Checkpoints:
     directory: Where they are.
   """
 
-  def __init__(
-    self,
-    directory: str | pathlib.Path,
-    *,
-    keep: int = 1,
-    read_only: bool = False,
-  ):
+  def __init__(self, directory: str | pathlib.Path, *, read_only: bool = False):
     """Opens a folder of checkpoints.
 
     Args:
       directory: Where they are; made if missing, unless `read_only`.
-      keep: How many to keep.
       read_only: Whether nothing there may be touched.
     """
     self.directory = pathlib.Path(directory).absolute()
     self._manager = ocp.CheckpointManager(
       self.directory,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
+        max_to_keep=1,
         read_only=read_only,
         cleanup_tmp_directories=not read_only,
       ),

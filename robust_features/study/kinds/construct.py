@@ -155,7 +155,7 @@ def _report(found: dict[str, Any]):
 def _draw(found: dict[str, Any], workdir: pathlib.Path):
   drawn = []
   for name, result in found.items():
-    with np.load(workdir / name / "examples.npz") as shown:
+    with np.load(workdir / name / "examples.npz", allow_pickle=False) as shown:
       drawn.append(
         figures.examples(
           name, dict(shown), result["class_names"], workdir / "figures"
