@@ -1,16 +1,25 @@
-"""The examples of README and docs/library.md run as they are printed."""
+"""The examples of README, CONTRIBUTING and docs/library.md run as printed."""
 
 import contextlib
+import dataclasses
 import io
 import pathlib
 import re
+from unittest import mock
 
 import jax
 import numpy as np
 import toys
 from absl.testing import absltest
+from flax import linen as nn
+from ml_collections import ConfigDict
 
-from robust_features import models
+from robust_features import models, recipes
+from robust_features.data import dataset as ds
+from robust_features.data import sources
+from robust_features.models import layers
+from robust_features.study import graph, run, settings
+from robust_features.study.kinds import KINDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -57,6 +66,39 @@ class SnippetsTest(absltest.TestCase):
     self.assertEqual(names["result"].x_adv.shape, names["x"].shape)
     self.assertEqual(names["logits"].shape, (len(names["x"]), 10))
     self.assertIsInstance(names["result"].x_adv, jax.Array)
+
+  def test_contributing(self):
+    """The kind, the network and the source of CONTRIBUTING make a study."""
+    folder = toys.folder(self)
+    names = {
+      "dataclasses": dataclasses, "settings": settings, "Kind": graph.Kind,
+      "np": np, "nn": nn, "layers": layers, "DataConfig": sources.DataConfig,
+      "Dataset": ds.Dataset, "__name__": "contributing",
+      "read": lambda data_dir: (toys.dataset(20), toys.dataset(9, seed=1)),
+    }  # fmt: skip
+    names = self.run_all("CONTRIBUTING.md", names)
+    for known, name, made in (
+      (KINDS, "count", names["KIND"]),
+      (models.MODELS, "tiny", names["Tiny"]),
+      (sources.SOURCES, "mine", names["_load_mine"]),
+    ):
+      self.enterContext(mock.patch.dict(known, {name: made}))
+    config = recipes.study("contributed")
+    config.data.D = recipes.data("mine", name="mine", data_dir=str(folder))
+    config.models.main = recipes.model("tiny", num_classes=3, width=2)
+    config.stages.base = recipes.train_stage(
+      "main",
+      "D",
+      recipes.train(
+        num_epochs=1, batch_size=10, augment=recipes.no_augmentation()
+      ),
+    )
+    config.stages.count = ConfigDict(
+      {"kind": "count", "data": "D", "split": "test"}
+    )
+    found = run.run(config, folder / "run")
+    self.assertEqual(sum(found["counts"]["count"]["counts"]), 9)
+    self.assertLess(found["models"]["base"]["num_params"], 100)
 
 
 if __name__ == "__main__":
