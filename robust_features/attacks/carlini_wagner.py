@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -80,10 +81,13 @@ def minimize_distance(
 
   Args:
     logits_fn: `[B, H, W, C]` -> `[B, K]`.
-    x: Images in [0, 1].
-    y: `[B]` labels.
+    x: `[B, H, W, C]` float32 images in [0, 1].
+    y: `[B]` integer labels.
     cfg: Steps and bisection.
   """
+  chex.assert_rank([x, y], [4, 1])
+  chex.assert_equal_shape_prefix([x, y], 1)
+  chex.assert_type([x, y], [jnp.float32, int])
 
   def to_image(w):
     return 0.5 * (jnp.tanh(w) + 1.0)
@@ -122,7 +126,7 @@ def minimize_distance(
     return best, c, low, high, count
 
   wrong = losses.cw_margin(logits_fn(x), y) > 0
-  best = (x, jnp.where(wrong, 0.0, jnp.inf))
+  best = (x, jnp.where(wrong, jnp.float32(0.0), jnp.float32(jnp.inf)))
   c = jnp.full(len(x), cfg.initial_c, jnp.float32)
   count = jnp.zeros(len(x), jnp.int32)
   carry = (best, c, jnp.zeros_like(c), jnp.full_like(c, jnp.inf), count)

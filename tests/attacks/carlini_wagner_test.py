@@ -52,6 +52,46 @@ class CarliniWagnerTest(parameterized.TestCase):
     np.testing.assert_array_equal(found.distance, np.inf)
     np.testing.assert_array_equal(found.x_adv, x)
 
+  def test_gradients_that_are_not_finite_are_counted(self):
+    """One entry of the second image has none; the other three go on."""
+    x = jax.random.uniform(
+      jax.random.key(2), (2, 2, 2, 1), minval=0.4, maxval=0.6
+    )
+    x = x.at[:, 1, 1, 0].set(jnp.asarray([0.2, 0.8]))
+    y = linear(x).argmax(1)
+
+    def rough(z):  # d sqrt(0 z)/dz is NaN.
+      bright = z[:, 1, 1, 0] > 0.5
+      term = jnp.sqrt(jnp.where(bright, 0.0 * z[:, 0, 0, 0], 1.0))
+      return linear(z) + term[:, None]
+
+    found = cw.minimize_distance(rough, x, y, cw.CarliniWagnerConfig(100, 6))
+    # The margin is climbed until it is above zero: not every step meets it.
+    self.assertEqual(int(found.nonfinite_gradients[0]), 0)
+    self.assertGreater(int(found.nonfinite_gradients[1]), 10)
+    self.assertTrue(np.isfinite(found.distance).all())
+    self.assertTrue((rough(found.x_adv).argmax(1) != y).all())
+
+  def test_shapes_and_types_are_programmer_errors(self):
+    x, y = jnp.full((2, 2, 2, 1), 0.5), jnp.zeros(2, jnp.int32)
+    cfg = cw.CarliniWagnerConfig(1, 1)
+    for bad_x, bad_y in (
+      (x[0], y), (x, y[:1]), (x, y.astype(jnp.float32)),
+      (x.astype(jnp.bfloat16), y),
+    ):  # fmt: skip
+      with self.assertRaises(AssertionError):
+        cw.minimize_distance(linear, bad_x, bad_y, cfg)
+
+  def test_double_precision_changes_nothing(self):
+    x = jnp.full((2, 2, 2, 1), 0.5, jnp.float32)
+    y = linear(x).argmax(1).astype(jnp.int32)
+    cfg = cw.CarliniWagnerConfig(20, 3)
+    single = cw.minimize_distance(linear, x, y, cfg)
+    with jax.enable_x64(True):
+      double = cw.minimize_distance(linear, x, y, cfg)
+    self.assertEqual(double.x_adv.dtype, np.float32)
+    np.testing.assert_allclose(double.distance, single.distance, rtol=1e-4)
+
   def test_an_example_does_not_depend_on_its_batch(self):
     x = jax.random.uniform(jax.random.key(1), (3, 2, 2, 1))
     y = linear(x).argmax(1)

@@ -93,7 +93,8 @@ def misclassified(logits: jax.Array, y: jax.Array) -> jax.Array:
   Logits that are not finite are no prediction, hence no success either.
   """
   finite = jnp.isfinite(logits).all(axis=1)
-  return (jnp.argmax(logits, axis=1) != y) & finite
+  predicted = jnp.argmax(logits, axis=1).astype(y.dtype)
+  return (predicted != y) & finite
 
 
 def likeliest_targets(logits: jax.Array, y: jax.Array, num: int) -> jax.Array:

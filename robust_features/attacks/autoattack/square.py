@@ -136,7 +136,7 @@ def _propose(batch, state: SquareState, cfg: SquareConfig) -> jax.Array:
     lambda key: jax.random.uniform(key, (5 + channels,), jnp.float32)
   )(keys)
   # The first window is query 0 of the schedule.
-  halvings = jnp.searchsorted(jnp.asarray(_HALVINGS), state.t - 1)
+  halvings = jnp.searchsorted(jnp.asarray(_HALVINGS, jnp.int32), state.t - 1)
   side = jnp.asarray(sizes(cfg, height, width), jnp.int32)[halvings]
   signs = jnp.where(draw[:, 5:] < 0.5, -1.0, 1.0)[:, None, None, :]
   corners = [
@@ -166,11 +166,16 @@ def _corner(draw, side, height: int, width: int) -> tuple:
   return corner[:, 0], corner[:, 1]
 
 
+def _places(length: int) -> jax.Array:
+  """Returns 0, 1, ..., length - 1 as `[1, length]` int32."""
+  return jnp.arange(length, dtype=jnp.int32)[None]
+
+
 def _window(corner, side, height: int, width: int) -> jax.Array:
   """Returns 1 inside a window and 0 outside, `[B, H, W, 1]`."""
 
   def covers(start, length):
-    place = jnp.arange(length)[None] - start[:, None]
+    place = _places(length) - start[:, None]
     return (place >= 0) & (place < side[:, None])
 
   rows, columns = covers(corner[0], height), covers(corner[1], width)
@@ -199,8 +204,8 @@ def _bump(corner, halvings, transposed, shape, cfg) -> jax.Array:
   _, height, width, _ = shape
   table = jnp.asarray(_bumps(sizes(cfg, height, width), height, width))
   bump = table[halvings, transposed.astype(jnp.int32)]
-  rows = (jnp.arange(height)[None] - corner[0][:, None]) % height
-  columns = (jnp.arange(width)[None] - corner[1][:, None]) % width
+  rows = (_places(height) - corner[0][:, None]) % height
+  columns = (_places(width) - corner[1][:, None]) % width
   bump = jnp.take_along_axis(bump, rows[:, :, None], axis=1)
   return jnp.take_along_axis(bump, columns[:, None, :], axis=2)[..., None]
 
@@ -237,10 +242,15 @@ def _hill(height: int, width: int) -> np.ndarray:
   return hill / np.linalg.norm(hill)
 
 
+def _coins(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Returns fair coins, of the same bits whether JAX has 64 or not."""
+  return jax.random.bernoulli(key, jnp.float32(0.5), shape)
+
+
 def _stripes(keys, shape, cfg) -> jax.Array:
   """Returns vertical stripes of plus or minus eps, `[B, H, W, C]`."""
   batch, height, width, channels = shape
-  draw = jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, (width, channels)))
+  draw = jax.vmap(lambda key: _coins(key, (width, channels)))
   signs = jnp.where(draw(keys), cfg.eps, -cfg.eps)[:, None]
   return jnp.broadcast_to(signs, (batch, height, width, channels))
 
@@ -254,8 +264,8 @@ def _tiles(keys, shape, cfg) -> jax.Array:
 
   def draw(key):
     sign_key, turn_key = jax.random.split(key)
-    signs = jax.random.bernoulli(sign_key, 0.5, (rows, columns, channels))
-    return signs, jax.random.bernoulli(turn_key, 0.5, (rows, columns))
+    signs = _coins(sign_key, (rows, columns, channels))
+    return signs, _coins(turn_key, (rows, columns))
 
   signs, turned = jax.vmap(draw)(keys)
   tile = jnp.asarray(bump(side))

@@ -1,5 +1,6 @@
 """AutoAttack against the published one, and what a user can get wrong."""
 
+import functools
 import json
 import pathlib
 
@@ -238,6 +239,24 @@ class ModelTest(absltest.TestCase):
     np.testing.assert_array_equal(found.x_adv, wanted.x_adv)
     self.assertEqual(found.warnings, ())
 
+  def test_double_precision_changes_nothing(self):
+    logits_fn, x, y = _linear()
+    budget = autoattack.Budget(num_steps=3, num_targets=1, num_queries=5)
+    for norm, eps, attacks in (
+      ("l2", 0.15, ("apgd-ce", "fab-t", "square")),
+      ("linf", 0.02, ("square",)),
+    ):
+      run = functools.partial(
+        _run, logits_fn, x, y, norm=norm, eps=eps, budget=budget,
+        attacks=attacks,
+      )  # fmt: skip
+      single = run()
+      with jax.enable_x64(True):
+        double = run()
+      self.assertEqual(double.x_adv.dtype, np.float32)
+      np.testing.assert_array_equal(double.broken_by, single.broken_by)
+      np.testing.assert_allclose(double.x_adv, single.x_adv, atol=1e-5)
+
   def test_misclassified_images_cost_nothing(self):
     logits_fn, x, y = _linear()
     wrong = (y + 1) % 5
@@ -247,7 +266,7 @@ class ModelTest(absltest.TestCase):
     np.testing.assert_array_equal(result.x_adv, x)
 
 
-class WarningTest(absltest.TestCase):
+class WarningTest(parameterized.TestCase):
   def test_probabilities(self):
     logits = np.asarray(jax.nn.softmax(jnp.asarray([[1.0, 3.0], [9.0, 2.0]])))
     self.assertIn("probabilities", checks.probability_warning(logits) or "")
@@ -266,6 +285,30 @@ class WarningTest(absltest.TestCase):
     self.assertEqual(result.zero_gradients["apgd-ce"], len(x))
     self.assertIn("apgd-ce: 10 examples met a gradient", result.warnings[0])
     self.assertIn("warning: apgd-ce", result.summary())
+
+  @parameterized.parameters("apgd-ce", "fab-t")
+  def test_gradients_that_are_not_finite(self, attack):
+    """They are warned of, and the other entries go on being climbed."""
+    smooth, x, y = _linear(count=12)
+    x[:6, -1, -1, -1], x[6:, -1, -1, -1] = 0.95, 0.05
+
+    def rough(x):  # d sqrt(0 z)/dz is NaN, on bright images only.
+      bright = x[:, -1, -1, -1] > 0.5
+      term = jnp.sqrt(jnp.where(bright, 0.0 * x[:, 0, 0, 0], 1.0))
+      return smooth(x) + term[:, None]
+
+    y = np.asarray(smooth(x).argmax(1))
+    found = _run(rough, x, y, attacks=(attack,), eps=0.3)
+    wanted = _run(smooth, x, y, attacks=(attack,), eps=0.3)
+    self.assertEqual(found.nonfinite_gradients[attack], 6)
+    self.assertEqual(wanted.nonfinite_gradients[attack], 0)
+    (text,) = found.warnings
+    self.assertIn(f"{attack}: 6 examples met a gradient that is not fin", text)
+    # One entry of 48 is lost, on half of the images.
+    bright = (wanted.broken_by == 0)[:6].sum()
+    self.assertGreater(bright, 2)
+    self.assertGreaterEqual((found.broken_by == 0)[:6].sum(), bright - 1)
+    np.testing.assert_array_equal(found.robust[6:], wanted.robust[6:])
 
   def test_randomised_model(self):
     rng = np.random.default_rng(0)
