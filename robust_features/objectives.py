@@ -38,11 +38,26 @@ def representation_objective(model, variables, x, fake_relu: bool) -> Objective:
   Reference: arXiv:1905.02175, equation 6.
   """
   wanted = models.represent(model, variables, x)
+  return distance_objective(model, variables, wanted, fake_relu)
+
+
+def distance_objective(model, variables, wanted, fake_relu: bool) -> Objective:
+  """Returns z -> -||g(z) - w|| / ||w||, `[B]`, for wanted w `[B, D]`."""
   scale = jnp.maximum(geometry.row_norm(wanted), 1e-12)
 
   def objective(z):
     found = models.represent(model, variables, z, fake_relu=fake_relu)
     return -geometry.row_norm(found - wanted) / scale
+
+  return objective
+
+
+def entry_objective(model, variables, entries, fake_relu: bool) -> Objective:
+  """Returns z -> the entry `entries[b]` of its representation, `[B]`."""
+
+  def objective(z):
+    found = models.represent(model, variables, z, fake_relu=fake_relu)
+    return jnp.take_along_axis(found, entries[:, None], axis=1)[:, 0]
 
   return objective
 

@@ -18,7 +18,7 @@ LEVELS = (
    "construct_config"),
   ("train_step", "pytorch"),
   ("train", "construct", "strong_attacks"),
-  ("transfer",),
+  ("transfer", "pictures"),
   ("study",),
   ("recipes",),
   ("main", "report"),

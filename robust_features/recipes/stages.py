@@ -378,3 +378,43 @@ def carlini_wagner_stage(model: str, settings: Any) -> Any:
       },
     }
   )
+
+
+def pictures_stage(models: tuple[str, ...], **changes: Any) -> Any:
+  """Returns pictures of representations, with the settings of CIFAR-10's.
+
+  Inversion by 10,000 steps of 0.1, features by 200 steps of 1, as in the
+  notebooks of arXiv:1906.00945.
+
+  Args:
+    models: Train stages; those after the first are its controls.
+    **changes: `which`, `data`, `split`, `pictures` (the whole section).
+  """
+  return make(
+    {
+      "kind": "pictures",
+      "models": models,
+      "which": "last",
+      "data": "D",
+      "split": "test",
+      "pictures": {
+        "num_classes": 10,
+        "images_per_class": 4,
+        "num_points": 10,
+        "inversion": {
+          "step_size": 0.1,
+          "num_steps": 10_000,
+          "frame_every_steps": 2500,
+          "fake_relu": True,
+        },
+        "features": {
+          "step_size": 1.0,
+          "num_steps": 200,
+          "frame_every_steps": 100,
+          "fake_relu": True,
+        },
+        "batch_size": 500,
+      },
+    },
+    changes,
+  )

@@ -1,0 +1,179 @@
+"""The kind `pictures`: what it draws is what the climbs find, and its table."""
+
+import pathlib
+import tempfile
+
+import jax.numpy as jnp
+import numpy as np
+import toy_study
+from absl.testing import absltest, parameterized
+
+from robust_features import models, pictures, recipes
+from robust_features.data import dataset as ds
+from robust_features.study import graph, run
+from robust_features.study.kinds import KINDS
+from robust_features.study.parse import parse
+from robust_features.study.report import picture_figures, picture_tables
+
+
+def config(folder):
+  """Returns the toy study with pictures of its model alone."""
+  found = toy_study.config(folder)
+  for name in list(found.stages):
+    if name != "base":
+      del found.stages[name]
+  found.table = ()
+  stage = recipes.pictures_stage(("base",))
+  recipes.variant(found, "smoke")
+  stage.pictures.images_per_class, stage.pictures.num_points = 2, 3
+  for name in ("inversion", "features"):
+    stage.pictures[name].num_steps = 6
+    stage.pictures[name].frame_every_steps = 3
+  found.stages.look = stage
+  return found
+
+
+class PicturesTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.folder = pathlib.Path(folder)
+    toy_study.write_npz(cls.folder)
+    cls.workdir = cls.folder / "run"
+    cls.found = run.run(config(cls.folder), cls.workdir)["pictures"]["look"]
+    cls.study = graph.Study(parse(config(cls.folder)), cls.workdir)
+    cls.data = cls.study.dataset("D", "test")
+    with np.load(cls.workdir / "look" / "pictures.npz") as arrays:
+      cls.drawn = dict(arrays)
+
+  def test_shown_are_the_first_images_of_each_class(self):
+    first = [np.flatnonzero(self.data.labels == i)[0] for i in range(3)]
+    want = self.data.images[first]
+    np.testing.assert_array_equal(self.drawn["original"], want)
+    np.testing.assert_array_equal(
+      self.drawn["start-image"], np.roll(want, -1, axis=0)
+    )
+    self.assertEqual(self.found["inversion"]["frame_steps"], [0, 3, 6])
+
+  def test_inversion_and_interpolation_are_those_of_the_verbs(self):
+    opened = self.study.model("base")
+    cfg = self.study.plan.nodes["look"].stage.pictures
+    x, start = (
+      ds.to_float(self.drawn[name]) for name in ("original", "start-image")
+    )
+    frames, values = pictures.invert(*opened, x, start, cfg.inversion)
+    np.testing.assert_allclose(
+      self.drawn["base-frames-image"] / 255, frames, atol=0.003
+    )
+    both = self.found["models"]["base"]["inversion"]["image"]
+    self.assertLen(both["pixels_l2_end"], 6)  # Two images of each class.
+    self.assertLess(
+      both["relative_distance"]["mean"][-1],
+      both["relative_distance"]["mean"][0],
+    )
+    self.assertTrue((values[-1] > values[0]).all())
+    begin, end = picture_figures.pairs(3)
+    frames, _ = pictures.interpolate(
+      *opened, x[begin], x[end], 3, cfg.inversion
+    )
+    for name, frame in (("pixels", 0), ("interpolation", -1)):
+      want = frames[frame].reshape(3, 2, *x.shape[1:])
+      np.testing.assert_allclose(
+        self.drawn[f"base-{name}"] / 255, want, atol=0.003
+      )
+
+  def test_features(self):
+    """In deviations of the entry over the set, and as the model sees them."""
+    model, variables = self.study.model("base")
+    found = self.found["models"]["base"]["features"]
+    seen = models.represent(
+      model, variables, jnp.asarray(ds.to_float(self.data.images))
+    )
+    entries = found["entries"]
+    values = np.asarray(seen)[:, entries]
+    np.testing.assert_array_equal(
+      self.drawn["base-highest"], self.data.images[values.argmax(axis=0)]
+    )
+    start = ds.to_float(self.drawn["start-image"])
+    begin = np.asarray(models.represent(model, variables, start))
+    begin = begin[np.arange(3), entries]
+    want = ((begin - values.mean(0)) / values.std(0)).mean()
+    mean = found["image"]["deviations"]["mean"]
+    self.assertAlmostEqual(mean[0], want, delta=1e-3)
+    self.assertGreater(mean[1], mean[0])
+    end = ds.to_float(self.drawn["base-feature-image"])
+    seen = models.apply(model, variables, end).logits.argmax(axis=1)
+    want = float((np.asarray(seen) == np.arange(3)).mean())
+    self.assertAlmostEqual(found["image"]["seen_as_its_class"], want)
+
+  def test_figures(self):
+    names = ("inversion", "interpolation", "features", "frames_noise",
+             "frames_image")  # fmt: skip
+    for name in names:
+      for suffix in ("png", "pdf"):
+        path = self.workdir / "figures" / f"look_{name}.{suffix}"
+        self.assertGreater(path.stat().st_size, 1000, path)
+
+  @parameterized.parameters(
+    ("models", ("base", "base"), "look.models must name .* each once"),
+    ("pictures.images_per_class", 20, "pictures.images_per_class is 20"),
+    ("pictures.num_classes", 1, "num_classes must be at least 2, got 1"),
+    ("pictures.features.step_size", 0.0, "step_size must be a positive"),
+  )
+  def test_refusals(self, field, value, message):
+    """Before any work is done: the workdir is not even there."""
+    made = config(self.folder)
+    made.stages.look.update_from_flattened_dict({field: value})
+    with self.assertRaisesRegex(ValueError, message):
+      run.run(made, self.folder / "refused")
+    self.assertFalse((self.folder / "refused").exists())
+
+  def test_work(self):
+    """Of ten classes, at most; a gradient is two passes, a frame one."""
+    stage = self.study.plan.nodes["look"].stage
+    work = KINDS["pictures"].work(stage, lambda data, split: 30)
+    # Two starts of two images each, five lines of three points; two features.
+    climbs = 10 * 2 * 2 + 5 * 3 + 10 * 2
+    gradients, frames = 6 * climbs, 3 * climbs
+    self.assertEqual(work.images, 30)
+    self.assertEqual(work.gradients, gradients)
+    self.assertEqual(work.passes, 30 + 2 * gradients + frames)
+
+
+class TablesTest(absltest.TestCase):
+  def test_a_control_is_compared_image_by_image(self):
+    found = picture_tables.mean_and_error([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]])
+    np.testing.assert_allclose(found["mean"], [2, 4])
+    np.testing.assert_allclose(found["standard_error"], [1 / 3**0.5, 0])
+    self.assertEqual(picture_tables.mean_and_error([5.0])["standard_error"], 0)
+
+    def model(ends):
+      part = {"mean": [9.0, 1.5], "standard_error": [0.5, 0.25]}
+      one = {"relative_distance": part, "pixels_l2": part,
+             "pixels_l2_end": ends}  # fmt: skip
+      feature = {"deviations": part, "seen_as_its_class": 0.75}
+      starts = picture_figures.STARTS
+      return {"inversion": dict.fromkeys(starts, one),
+              "features": dict.fromkeys(starts, feature)}  # fmt: skip
+
+    climb = {"num_steps": 6, "step_size": 0.1, "fake_relu": True}
+    result = {
+      "models": {"ours": model([1.0, 2.0]), "theirs": model([3.0, 6.0])},
+      "classes": ["a", "b"], "images_per_class": 1, "split": "test",
+      "inversion": climb, "features": climb | {"fake_relu": False},
+    }  # fmt: skip
+    ((title, lines),) = picture_tables.sections({"look": result})
+    self.assertIn("look", title)
+    self.assertIn("by 3.000 ± 1.000 (l2 in pixels, paired)", lines[2])
+    self.assertIn("of theirs by", lines[2])
+    self.assertLen(lines[0].rows, 5)
+    self.assertEqual(lines[0].rows[1][2:4], ["9.000 ± 0.500", "1.500 ± 0.250"])
+    self.assertEqual(lines[-1].rows[1][-1], "75.00")
+    text = "\n".join(lines)
+    self.assertIn("6 of 0.1 through closed ReLUs, features 6 of 0.1\n", text)
+    self.assertIn("- 2 test images of 2 classes", text)
+
+
+if __name__ == "__main__":
+  absltest.main()
