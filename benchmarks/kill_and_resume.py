@@ -38,7 +38,7 @@ NOT_NUMBERS = (
   "devices",
 )
 # Written by every sitting before its first stage.
-MARKER = "config.txt"
+MARKER = "config.py"
 # Files of a data set that tell wall times.
 _NOT_BYTES = (".json", ".md")
 

@@ -95,6 +95,8 @@ class Evaluation:
     robust_accuracy: The same under attack, by radius.
     class_robust_accuracy: By radius, the fraction of every class; None for a
       class without images.
+    confusion: `[K, K]` counts of unattacked images, by class and by what the
+      model sees.
     attack: The attack's settings, gradient calls an example (at most: what is
       broken is not attacked on) and the fractions of attacked examples that
       met a zero gradient, and one not finite, before they broke.
@@ -105,6 +107,7 @@ class Evaluation:
   accuracy: float
   robust_accuracy: dict[float, float]
   class_robust_accuracy: dict[float, list[float | None]]
+  confusion: list[list[int]]
   attack: dict[str, Any]
   num_examples: int
   seconds: float
@@ -290,7 +293,8 @@ def evaluate(
   ds.check(dataset)
   logits = predict(model, variables, dataset.images, cfg.batch_size)
   _require_labels(dataset.labels, logits)
-  alive = np.flatnonzero(logits.argmax(1) == dataset.labels)
+  seen = logits.argmax(1)
+  alive = np.flatnonzero(seen == dataset.labels)
   clean = len(alive) / len(dataset.labels)
   images, labels = sharding.replicate((dataset.images, dataset.labels))
   batch_size = batching.even_batch(cfg.batch_size, len(dataset.labels))
@@ -314,6 +318,7 @@ def evaluate(
     accuracy=clean,
     robust_accuracy=robust,
     class_robust_accuracy=by_class,
+    confusion=_confusion(dataset, seen),
     attack=_strength(cfg, *(met / max(attacked, 1)).tolist()),
     num_examples=len(dataset.labels),
     seconds=time.monotonic() - start,
@@ -330,6 +335,13 @@ def _by_class(alive: np.ndarray, dataset: ds.Dataset) -> list[float | None]:
   return [
     float(a / b) if b else None for a, b in zip(left, counts, strict=True)
   ]
+
+
+def _confusion(dataset: ds.Dataset, seen: np.ndarray) -> list[list[int]]:
+  count = max(dataset.num_classes, int(seen.max()) + 1)
+  found = np.zeros((count, count), np.int64)
+  np.add.at(found, (dataset.labels, seen), 1)
+  return found.tolist()
 
 
 def _strength(

@@ -12,7 +12,7 @@ import sys
 
 from robust_features.runtime import files, logs
 from robust_features.study import publish
-from robust_features.study.report import page
+from robust_features.study.report import comparison
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,8 +29,11 @@ def main(argv: list[str] | None = None) -> None:
   try:
     runs = [remake(workdir) for workdir in args.workdirs]
     if len(runs) > 1:
-      files.write_text(args.out, page.compare(runs))
-      logs.say(f"comparison: {args.out}")
+      files.write_text(args.out, comparison.compare(runs))
+      logs.say(
+        f"\nmean ± standard deviation, n = {len(runs)}:\n\n"
+        f"{comparison.markdown(runs)}\n\ncomparison: {args.out}"
+      )
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 
@@ -45,7 +48,7 @@ def remake(workdir: pathlib.Path):
   if not path.is_file():
     raise ValueError(f"{path} is missing; finish the run first")
   results = files.read_json(path)
-  if "stages" not in results:
+  if "config" not in results:
     raise ValueError(
       f"{path} was written by an older version; run the study's command again"
     )

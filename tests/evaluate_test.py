@@ -69,6 +69,10 @@ class ClosedFormTest(parameterized.TestCase):
     found = run(model, variables, data, config(norm=norm, eps=eps, loss=loss))
     self.assertEqual(found.accuracy, (signed > 0).mean())
     self.assertLess(found.accuracy, 0.95)
+    seen = (signed > 0) == (data.labels == 1)
+    confusion = [[((data.labels == y) & (seen == z)).sum() for z in (0, 1)]
+                 for y in (0, 1)]  # fmt: skip
+    self.assertEqual(found.confusion, confusion)
     for radius in eps:
       robust = distance > radius
       self.assertEqual(found.robust_accuracy[radius], robust.mean())

@@ -15,6 +15,7 @@ stage does is a kind's, one file each of `study.kinds`.
 
 import dataclasses
 import pathlib
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -67,6 +68,7 @@ class Kind:
       are sections of the config; marks of `settings` tell what others mean.
     run: `(study, name, stage, directory)` -> what goes into `result.json`.
     section: Where `results.json` keeps the results of this kind, by stage.
+    heading: Of the kind in the report; by default its name.
     claim: What such stages show, in one sentence of the report.
     caption: What their figures show, in one sentence; also read out to those
       who cannot see them.
@@ -101,6 +103,7 @@ class Kind:
   stage: type
   run: Callable[["Study", str, Any, pathlib.Path], Result]
   section: str
+  heading: str = ""
   claim: str = ""
   caption: str = ""
   is_row: bool = False
@@ -263,8 +266,12 @@ class Study:
     if state != "done":
       files.write_json(directory / "config.json", config)
       files.write_json(directory / "inputs.json", inputs)
+      start = time.monotonic()
       result = kind.run(self, name, stage, directory)
-      made = provenance.provenance() | {"result_sha256": folder.sha256(result)}
+      made = provenance.provenance() | {
+        "result_sha256": folder.sha256(result),
+        "sitting_seconds": time.monotonic() - start,
+      }
       files.write_json(directory / "provenance.json", made)
       files.write_json(directory / "result.json", result)
     self._done[name] = self.read(name)
@@ -411,11 +418,15 @@ class Study:
   def _shown(self, name: str) -> Result:
     """Returns what the report says of a finished stage."""
     result = self.require(name)
+    made = folder.read(self.workdir / name, "provenance.json")
     return {
       "name": name,
       "kind": self.plan.config.stages[name].kind,
       "parents": list(self.plan.nodes[name].parents),
-      "seconds": result.get("seconds"),
+      # Those of the last sitting where a stage does not add them up.
+      "seconds": result.get("seconds", made["sitting_seconds"]),
+      "commit": made["commit"],
+      "date": made["date"],
     }
 
 

@@ -5,6 +5,18 @@ Reference: arXiv:1905.02175v4, tables 1, 7, 8, 9 and 10, figures 3 and 13.
 
 from typing import Any
 
+from robust_features.data.dataset import Dataset
+
+# The paper's data. Its numbers are no measure of others, whatever their model.
+_CLASSES = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
+            "horse", "ship", "truck"}  # fmt: skip
+_IMAGE_SHAPE = (32, 32, 3)
+
+
+def is_about(data: Dataset) -> bool:
+  """Returns whether images are CIFAR-10's, or were made of them."""
+  return set(data.class_names) == _CLASSES and data.image_shape == _IMAGE_SHAPE
+
 
 def _row(source: str, accuracy: float, **robust: float) -> dict[str, Any]:
   """`eps_0_25=0.5` is the accuracy at eps = 0.25."""

@@ -43,16 +43,18 @@ def write_page(
   parts = [
     page.Part(
       name,
+      kind.heading or name.replace("_", " ").capitalize(),
       kind.claim,
       kind.report(results[kind.section]),
       [page.Picture(path, kind.caption) for path in drawn[name]],
+      kind.is_row,
     )
     for name, kind in KINDS.items()
     if results[kind.section]
   ]
   # The table's rows and their figure come first.
-  parts.sort(key=lambda part: not KINDS[part.name].is_row)
-  seconds = sum(stage["seconds"] or 0.0 for stage in results["stages"])
+  parts.sort(key=lambda part: not part.is_table)
+  seconds = sum(stage["seconds"] for stage in results["stages"])
   text = page.render(results, parts, outlook.duration(seconds))
   files.write_text(workdir / "report.html", text)
   logs.say(f"report: {workdir / 'report.html'}")

@@ -6,7 +6,14 @@ from typing import Any
 
 from robust_features.runtime import compilation, files, logs
 from robust_features.runtime.workdir import hold
-from robust_features.study import folder, outlook, provenance, publish, settings
+from robust_features.study import (
+  config_text,
+  folder,
+  outlook,
+  provenance,
+  publish,
+  settings,
+)
 from robust_features.study.graph import Study
 from robust_features.study.kinds import KINDS
 from robust_features.study.parse import parse
@@ -55,6 +62,7 @@ def complete(study: Study, only: str | None = None) -> dict[str, Any]:
       return study.require(only)
     nothing = {kind.section: {} for kind in KINDS.values()}
     results = nothing | study.results(names) | provenance.provenance()
+    results["config"] = config_text.python(study.plan.config)
     programs, results["compile_seconds"] = compilation.since(begin)
     publish.publish(results, study.workdir)
   if programs:
@@ -112,4 +120,4 @@ def _claim(study: Study) -> None:
   """Marks the workdir as this study's."""
   config = study.plan.config
   files.write_json(study.workdir / "study.json", {"name": config.name})
-  files.write_text(study.workdir / "config.txt", f"{config}\n")
+  files.write_text(study.workdir / "config.py", config_text.python(config))

@@ -104,6 +104,7 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="autoattack",
+  heading="AutoAttack",
   claim=(
     "The worst case over several attacks, one after the other, bounds the "
     "robust accuracy from above."

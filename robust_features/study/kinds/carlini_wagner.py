@@ -86,6 +86,7 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="carlini_wagner",
+  heading="Carlini and Wagner",
   claim=("An attack of another design finds no much nearer errors."),
   radii=lambda stage: [("evaluate", stage.evaluate)],
   report=_report,

@@ -190,6 +190,7 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="data_sets",
+  heading="Data sets",
   claim=(
     "A trained model's features, kept or aimed at, make data sets whose labels "
     "a person may find right or wrong."

@@ -21,7 +21,8 @@ class Stage(Subject):
 
   Attributes:
     title: The row's name in the table.
-    paper: The row of `study.paper` printed beside it; empty for none.
+    paper: The row of `study.paper` printed beside it, if the data are
+      CIFAR-10's; empty for none.
     control_of: The row whose claim this one could refute; empty for none.
     label_shifts: Further ones, whose accuracies are shown beside the first.
     evaluate: The attack.
@@ -55,7 +56,11 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     "class_robust_accuracy": {
       str(k): v for k, v in found.class_robust_accuracy.items()
     },
-    "shifted_accuracy": _shifted(stage, model, variables, data),
+    "confusion": found.confusion,
+    "shifted_accuracy": {
+      str(shift): _on_shifted_labels(found.confusion, shift)
+      for shift in stage.label_shifts
+    },
     "attack": found.attack,
     "num_examples": found.num_examples,
     "seconds": found.seconds,
@@ -67,22 +72,15 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
       model, variables, conflict.images, stage.evaluate.batch_size
     ).argmax(1)
     result["cues"] = planted.cue_shares(predicted, conflict)
+    result["num_conflicts"] = NUM_CONFLICTS
   return result
 
 
-def _shifted(stage: Stage, model, variables, data) -> dict[str, float]:
-  """Returns the accuracy on shifted labels, by the shift."""
-  if not stage.label_shifts:
-    return {}
-  logits = evaluation.predict(
-    model, variables, data.images, stage.evaluate.batch_size
-  )
-  return {
-    str(shift): float(
-      (logits.argmax(1) == (data.labels + shift) % data.num_classes).mean()
-    )
-    for shift in stage.label_shifts
-  }
+def _on_shifted_labels(confusion: list[list[int]], shift: int) -> float:
+  """Returns the accuracy were every label `shift` further."""
+  count = len(confusion)
+  right = sum(row[(y + shift) % count] for y, row in enumerate(confusion))
+  return right / sum(map(sum, confusion))
 
 
 def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
@@ -94,7 +92,9 @@ def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     "class_names": list(data.class_names),
     "title": stage.title,
     "control_of": stage.control_of,
-    "paper": paper.ROWS[stage.paper] if stage.paper else None,
+    "paper": (
+      paper.ROWS[stage.paper] if stage.paper and paper.is_about(data) else None
+    ),
     "seed": study.plan.config.seed,
     "train_seconds": model["seconds"],
     "model_digest": model["digest"],
@@ -156,6 +156,7 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="rows",
+  heading="Accuracy",
   claim=(
     "Models trained on a set of only non-robust features still see the true "
     "classes; on a set of robust features, plain training gives robustness."

@@ -162,6 +162,7 @@ KIND = Kind(
   stage=Stage,
   run=_run,
   section="models",
+  heading="Models",
   claim=(
     "Networks are trained the same way on each set; what they learn shows what "
     "the set teaches."

@@ -29,7 +29,8 @@ class Stage:
     data: A source, or a stage that makes a data set.
     split: Of a source: "train", "validation" or "test".
     num_examples: Images to attack, every class in its share; 0 for all.
-    paper: The points of `study.paper` drawn beside ours; empty for none.
+    paper: The points of `study.paper` drawn beside ours, if the data are
+      CIFAR-10's; empty for none.
     transfer: The attack.
   """
 
@@ -116,8 +117,14 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 
 
 def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
-  printed = paper.TRANSFER[stage.paper] if stage.paper else ()
-  return study.require(name) | {"paper": list(printed)}
+  fits = stage.paper and paper.is_about(study.dataset(stage.data, stage.split))
+  printed = paper.TRANSFER[stage.paper] if fits else ()
+  return study.require(name) | {
+    "paper": list(printed),
+    "study": study.plan.config.name,
+    "seed": study.plan.config.seed,
+    "num_test": study.dataset(stage.data, stage.split).num_examples,
+  }
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

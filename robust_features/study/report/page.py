@@ -6,11 +6,11 @@ embedded. The page reads without JavaScript, light and dark, narrow and wide.
 
 import base64
 import pathlib
-import statistics
+import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from robust_features.study.report import tables
+from robust_features.study.report import stage_graph, tables
 
 Section = tuple[str, Sequence[str]]
 
@@ -32,37 +32,54 @@ class Part(NamedTuple):
 
   Attributes:
     name: Of the kind.
+    heading: What it is called on the page.
     claim: What they show, in one sentence.
     sections: (title, lines), as in `results.md`.
     pictures: Their figures.
+    is_table: Whether the stages are the rows of the study's table.
   """
 
   name: str
+  heading: str
   claim: str
   sections: Sequence[Section]
   pictures: list[Picture]
+  is_table: bool
 
 
-def _environment() -> Any:
+def environment() -> Any:
+  """Returns what renders the templates of the pages."""
   import jinja2  # Late: studies run without it, and say so.
 
-  environment = jinja2.Environment(
+  made = jinja2.Environment(
     loader=jinja2.PackageLoader("robust_features.study.report"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters["percent"] = tables.percent
-  environment.filters["embedded"] = _embedded
-  environment.filters["blocks"] = _blocks
-  return environment
+  made.filters["embedded"] = _embedded
+  made.filters["blocks"] = _blocks
+  made.filters["as_file"] = _as_file
+  made.filters["minute"] = _minute
+  return made
 
 
 def _embedded(path: pathlib.Path) -> str:
   """Returns a picture as a URI that holds it."""
   encoded = base64.b64encode(path.read_bytes()).decode()
   return f"data:image/png;base64,{encoded}"
+
+
+def _as_file(text: str) -> str:
+  """Returns a text as a URI that holds it, to be saved."""
+  encoded = base64.b64encode(text.encode()).decode()
+  return f"data:text/plain;charset=utf-8;base64,{encoded}"
+
+
+def _minute(date: str) -> str:
+  """Returns a date of ISO 8601 in UTC as one reads it."""
+  return f"{date[:16].replace('T', ' ')} UTC"
 
 
 def _blocks(lines: Sequence[str]) -> list[tuple[str, Any]]:
@@ -89,82 +106,61 @@ def render(results: dict[str, Any], parts: list[Part], duration: str) -> str:
     duration: Of all stages together, in words.
   """
   rows = results["rows"]
-  radii = sorted({e for r in rows for e in r["robust_accuracy"]}, key=float)
-  return (
-    _environment()
-    .get_template("run.html")
-    .render(
-      results=results,
-      parts=parts,
-      radii=radii,
-      notes=tables.notes(results) if rows else [],
-      cell=_cell,
-      duration=duration,
-    )
+  template = environment().get_template("run.html")
+  return template.render(
+    results=results,
+    parts=parts,
+    columns=tables.columns(rows),
+    papers=tables.papers_columns(rows),
+    notes=tables.notes(results) if rows else [],
+    by_class=_by_class(rows) if rows else [],
+    cell=_cell,
+    percent=tables.percent,
+    drawing=stage_graph.layout(results["stages"]),
+    box=(stage_graph.WIDTH, stage_graph.HEIGHT),
+    overrides=_overrides(results["command"]),
+    duration=duration,
   )
 
 
-def _cell(row: dict[str, Any], eps: str) -> str:
-  """Returns a row's accuracy at a radius, "" for clean, with its error."""
-  value = row["robust_accuracy"].get(eps) if eps else row["accuracy"]
+def _cell(row: dict[str, Any], column: tables.Column) -> str:
+  """Returns a row's number with its standard error, in percent."""
+  value = column.value(row)
   if value is None:
     return "not measured"
-  error = tables.standard_error(value, row["num_examples"]) or 0.0
+  error = tables.standard_error(value, row[column.count]) or 0.0
   return f"{100 * value:.1f} ± {100 * error:.1f}"
 
 
-def compare(runs: list[dict[str, Any]]) -> str:
-  """Returns a page that lays several runs of one study side by side.
+def _by_class(rows: list[dict[str, Any]]) -> list[tuple[str, list[list[str]]]]:
+  """Returns (caption, cells) of tables by class: clean, then each radius."""
 
-  Args:
-    runs: The content of each `results.json`.
+  def cells(values: list[float | None]) -> list[str]:
+    return ["-" if v is None else f"{100 * v:.0f}" for v in values]
 
-  Raises:
-    ValueError: If their tables have other rows.
-  """
-  titles = [row["title"] for row in runs[0]["rows"]]
-  for run in runs:
-    if [row["title"] for row in run["rows"]] != titles:
-      raise ValueError(
-        f"runs to compare must have the same rows, got {titles} and "
-        f"{[row['title'] for row in run['rows']]}"
-      )
-  rows = runs[0]["rows"]
-  radii = sorted({e for r in rows for e in r["robust_accuracy"]}, key=float)
-  columns = ["", *radii]
-  values = [
-    [[_fraction(run["rows"][i], eps) for run in runs] for eps in columns]
-    for i in range(len(titles))
-  ]
-  spread = [[_spread(found) for found in row] for row in values]
-  paired = [
+  clean = [
     [
-      _spread([None if a is None or b is None else a - b
-               for a, b in zip(found, first, strict=True)])
-      for found, first in zip(row, values[0], strict=True)
+      counts[label] / sum(counts) if sum(counts) else None
+      for label, counts in enumerate(
+        row["confusion"][: len(row["class_names"])]
+      )
     ]
-    for row in values[1:]
-  ]  # fmt: skip
-  return (
-    _environment()
-    .get_template("compare.html")
-    .render(
-      runs=runs, titles=titles, columns=columns, spread=spread, paired=paired
-    )
-  )
+    for row in rows
+  ]
+  found = [("Percent correct, clean", [cells(values) for values in clean])]
+  for eps in tables.radii(rows):
+    unknown = [None] * len(rows[0]["class_names"])
+    lines = [row["class_robust_accuracy"].get(eps, unknown) for row in rows]
+    caption = f"Percent correct under attack, eps={eps}"
+    found.append((caption, [cells(values) for values in lines]))
+  return found
 
 
-def _fraction(row: dict[str, Any], eps: str) -> float | None:
-  return row["robust_accuracy"].get(eps) if eps else row["accuracy"]
-
-
-def _spread(values: list[float | None]) -> str:
-  """Returns mean ± deviation (least to most) in percent."""
-  found = [100 * value for value in values if value is not None]
-  if not found:
-    return "not measured"
-  deviation = statistics.stdev(found) if len(found) > 1 else 0.0
-  return (
-    f"{statistics.mean(found):.1f} ± {deviation:.1f} "
-    f"({min(found):.1f} to {max(found):.1f})"
-  )
+def _overrides(command: str) -> list[str]:
+  """Returns the fields that a command changes, as `field=value`."""
+  prefix = "--config."
+  return [
+    word.removeprefix(prefix)
+    for word in shlex.split(command)
+    if word.startswith(prefix)
+  ]

@@ -1,7 +1,8 @@
 """Tables in markdown: the one printer, and the table of a study's rows."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 
 def percent(value: float | None) -> str:
@@ -50,10 +51,9 @@ def aligned(rows: list[list[str]], num_words: int = 1) -> Table:
   return found
 
 
-def _columns(results: dict[str, Any]) -> list[str]:
-  """Returns every radius of the table, ascending."""
-  radii = {eps for row in results["rows"] for eps in row["robust_accuracy"]}
-  return sorted(radii, key=float)
+def radii(rows: list[dict[str, Any]]) -> list[str]:
+  """Returns every radius of a table, ascending."""
+  return sorted({e for r in rows for e in r["robust_accuracy"]}, key=float)
 
 
 def shifted(shift: int) -> str:
@@ -61,33 +61,71 @@ def shifted(shift: int) -> str:
   return f"y{shift:+d}" if shift else "y"
 
 
+class Column(NamedTuple):
+  """A column of the table of a study's rows.
+
+  Attributes:
+    title: Its heading.
+    value: Gives a row's fraction, None where it was not measured.
+    count: Names the field of a row that says over how many images.
+  """
+
+  title: str
+  value: Callable[[dict[str, Any]], float | None]
+  count: str = "num_examples"
+
+
+def columns(rows: list[dict[str, Any]]) -> list[Column]:
+  """Returns what was measured of at least one row, in the table's order."""
+
+  def inside(section: str, key: str) -> Callable:
+    return lambda row: row[section].get(key)
+
+  shifts = {s for row in rows for s in row["shifted_accuracy"]}
+  found = [Column("accuracy", lambda row: row["accuracy"])]
+  found += [
+    Column(shifted(int(s)), inside("shifted_accuracy", s))
+    for s in sorted(shifts, key=int, reverse=True)
+  ]
+  found += [
+    Column(f"eps={e}", inside("robust_accuracy", e)) for e in radii(rows)
+  ]
+  if any("cues" in row for row in rows):
+    found += [
+      Column(f"follows {cue}",
+             lambda row, cue=cue: row["cues"][cue] if "cues" in row else None,
+             "num_conflicts")
+      for cue in ("shape", "texture")
+    ]  # fmt: skip
+  return found
+
+
+def papers_columns(rows: list[dict[str, Any]]) -> list[Column]:
+  """Returns columns of the paper's numbers; none where it has none."""
+  if not any(row["paper"] for row in rows):
+    return []
+
+  def printed(eps: str) -> Callable:
+    return lambda row: (
+      row["paper"]["robust_accuracy"].get(eps) if row["paper"] else None
+    )
+
+  return [
+    Column("paper", lambda row: row["paper"] and row["paper"]["accuracy"]),
+    *(Column(f"paper eps={e}", printed(e)) for e in radii(rows)),
+  ]
+
+
 def table(results: dict[str, Any]) -> str:
   """Returns the table of a study, ours and the paper's, in percent."""
-  radii = _columns(results)
-  has_paper = any(row["paper"] for row in results["rows"])
-  has_cues = any("cues" in row for row in results["rows"])
-  shifts = {s for row in results["rows"] for s in row["shifted_accuracy"]}
-  shifts = sorted(shifts, key=int, reverse=True)
-  header = ["model", "accuracy", *(shifted(int(s)) for s in shifts)]
-  header += [f"eps={eps}" for eps in radii]
-  if has_cues:
-    header += ["follows shape", "follows texture"]
-  if has_paper:
-    header += ["paper", *(f"paper eps={eps}" for eps in radii)]
-  rows = [header]
-  for row in results["rows"]:
-    cells = [row["title"], percent(row["accuracy"])]
-    cells += [percent(row["shifted_accuracy"].get(s)) for s in shifts]
-    cells += [percent(row["robust_accuracy"].get(eps)) for eps in radii]
-    if has_cues:
-      cues = row.get("cues", {})
-      cells += [percent(cues.get(c)) for c in ("shape", "texture")]
-    if has_paper:
-      printed = row["paper"] or {"accuracy": None, "robust_accuracy": {}}
-      cells += [percent(printed["accuracy"])]
-      cells += [percent(printed["robust_accuracy"].get(eps)) for eps in radii]
-    rows.append(cells)
-  return aligned(rows)
+  rows = results["rows"]
+  shown = [*columns(rows), *papers_columns(rows)]
+  cells = [["model", *(column.title for column in shown)]]
+  cells += [
+    [row["title"], *(percent(column.value(row)) for column in shown)]
+    for row in rows
+  ]
+  return aligned(cells)
 
 
 _FLAWS = ("zero", "nonfinite")  # Of gradients.

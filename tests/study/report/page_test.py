@@ -1,5 +1,6 @@
 """The page: whole, self-contained, valid, the same when it is made again."""
 
+import base64
 import html
 import html.parser
 import importlib.util
@@ -12,11 +13,11 @@ from absl.testing import absltest
 
 from robust_features import report
 from robust_features.study import publish
-from robust_features.study.report import page
+from robust_features.study.report import comparison, stage_graph
 from tests.study.report import report_test
 
-PICTURE = re.compile('base64,[^"]*')
-VOID = {"meta", "img", "br", "link"}
+PICTURE = re.compile('png;base64,[^"]*')
+VOID = {"meta", "img"}
 
 
 class _Reader(html.parser.HTMLParser):
@@ -47,6 +48,18 @@ def read(text):
   return reader
 
 
+def contrast(one, other):
+  """Returns the ratio of two colours' luminances, as WCAG 2 defines it."""
+
+  def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+  low, high = sorted((luminance(one), luminance(other)))
+  return (high + 0.05) / (low + 0.05)
+
+
 @unittest.skipUnless(importlib.util.find_spec("jinja2"), "jinja2 is missing")
 class PageTest(absltest.TestCase):
   @classmethod
@@ -68,8 +81,11 @@ class PageTest(absltest.TestCase):
   def test_it_needs_nothing_beside_it(self):
     self.assertNotEmpty(self.reader.links)
     for link in self.reader.links:
-      self.assertStartsWith(link, "data:image/png;base64,")
-    self.assertNotRegex(self.text, r"<script|@import|url\(")
+      if link.startswith("#"):
+        self.assertIn(link[1:], self.reader.ids)
+      else:
+        self.assertStartsWith(link, "data:")
+    self.assertNotRegex(self.text, r"<script|@import|url\(|https?:")
 
   def test_every_figure_is_there_and_says_what_it_shows(self):
     drawn = list((self.workdir / "figures").glob("*.png"))
@@ -77,12 +93,20 @@ class PageTest(absltest.TestCase):
     for image in self.reader.images:
       self.assertRegex(image["alt"], r"^\w+: .{30}")
 
-  def test_every_row_is_there_with_its_error(self):
+  def test_every_row_is_there_with_its_error_and_the_papers_number(self):
     for row in self.results["rows"]:
-      self.assertIn(f">{row['title']}</th>", self.text)
-    self.assertIn("<td>90.0 ± 0.9</td>", self.text)
-    self.assertIn("<td>0.0 ± 0.0</td>", self.text)
-    self.assertIn("<td>not measured</td>", self.text)  # No zero.
+      self.assertIn(f">{row['title']}", self.text)
+    for cell in ("90.0 ± 0.9", "0.0 ± 0.0", "not measured", "95.25"):
+      self.assertIn(f"<td>{cell}</td>", self.text)
+    self.assertIn("robust model, a control", self.plain)
+    self.assertIn("Claims and controls", self.plain)
+
+  def test_by_class_and_confusion(self):
+    for caption in (", clean", " under attack, eps=0.25"):
+      self.assertIn(f"<caption>Percent correct{caption}</caption>", self.text)
+    self.assertIn("<td>82</td>", self.text)  # 411 of 500, seen as itself.
+    self.assertIn('<td class="share2">89</td>', self.text)  # 17.8% of it.
+    self.assertIn("<td>-</td>", self.text)  # A class without images.
 
   def test_every_section_and_claim_is_there(self):
     made, measured = publish.sections(self.results)
@@ -92,6 +116,37 @@ class PageTest(absltest.TestCase):
       self.assertNotEmpty(kind.claim, name)
       if self.results[kind.section]:
         self.assertIn(kind.claim, self.plain)
+        self.assertIn(f"part-{name}", self.reader.ids)
+
+  def test_how_it_was_made(self):
+    for text in (
+      "python -m a --config=b<c>", "seed=4</code>", "x=1, 2</code>",
+      "62 s, all stages",
+      "2 x cpu, 4 cores", "jax 1.2.3", "beef", "2026-01-02 10:11 UTC", "--a=1",
+      "done 2026-01-02 10:11 UTC by commit 0123456789ab", "3.2 s of compiling",
+    ):  # fmt: skip
+      self.assertIn(text, self.plain)
+    (config,) = (x for x in self.reader.links if x.startswith("data:text"))
+    saved = base64.b64decode(config.partition("base64,")[2]).decode()
+    self.assertEqual(saved, self.results["config"])
+    self.assertIn(f'<pre tabindex="0">{saved}</pre>', self.plain)
+
+  def test_stages_are_drawn_after_what_they_work_on(self):
+    drawing = stage_graph.layout(self.results["stages"])
+    base, row = drawing.boxes
+    self.assertGreater(row.x, base.x + stage_graph.WIDTH)
+    self.assertLen(drawing.arrows, 1)
+    self.assertIn(">base</text>", self.text)
+    self.assertIn("train, 61 s</text>", self.text)
+
+  def test_words_stand_out_from_the_page_light_and_dark(self):
+    """At least 4.5 to 1, as WCAG 2 asks for."""
+    for block in re.findall(r":root \{([^}]*)\}", self.text):
+      colours = dict(re.findall(r"--(\w+): (#\w{6})", block))
+      for word in ("ink", "quiet", "link"):
+        for ground in ("paper", "shade"):
+          ratio = contrast(colours[word], colours[ground])
+          self.assertGreater(ratio, 4.5, (word, ground))
 
   def test_what_is_typed_is_no_markup(self):
     self.assertIn("--config=b&lt;c&gt;", self.text)
@@ -118,19 +173,20 @@ class CompareTest(absltest.TestCase):
     return runs
 
   def test_mean_spread_and_paired_difference(self):
-    text = page.compare(self.runs())
+    text = comparison.compare(self.runs())
     self.assertEqual(read(text).open, [])
     self.assertIn("<td>85.0 ± 7.1 (80.0 to 90.0)</td>", text)
     # 85.12 - 90 and 79.12 - 80.
     self.assertIn("<td>-2.9 ± 2.8 (-4.9 to -0.9)</td>", text)
     self.assertIn("n = 2", text)
+    self.assertIn("85.0 ± 7.1 |", comparison.markdown(self.runs()))
     self.assertIn("<td>not measured</td>", text)
 
   def test_other_rows_are_refused(self):
     runs = self.runs()
     del runs[1]["rows"][0]
     with self.assertRaisesRegex(ValueError, "must have the same rows"):
-      page.compare(runs)
+      comparison.compare(runs)
 
 
 if __name__ == "__main__":

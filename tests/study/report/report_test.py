@@ -54,12 +54,14 @@ def results():
      "accuracy": 0.9, "paper": printed,
      "robust_accuracy": {"0.25": 0.05, "0.5": 0.0}, "attack": attack,
      "shifted_accuracy": {}, "control_of": "",
+     "confusion": [[450, 50], [50, 450]],
      "num_examples": 1000, "seed": 4, "seconds": 1.0},
     {"name": "b", "study": "toy", "class_names": ["cat", "dog"],
      "class_robust_accuracy": {"1.0": [0.25, 0.35]}, "title": "robust model",
      "accuracy": 0.8512, "paper": None,
      "robust_accuracy": {"1.0": 0.3, "0.25": 0.75}, "num_examples": 1000,
-     "shifted_accuracy": {}, "control_of": "",
+     "shifted_accuracy": {}, "control_of": "a",
+     "confusion": [[440, 60], [89, 411]],
      "attack": attack | {"zero_gradient_fraction": 0.2}, "seed": 4,
      "seconds": 1.0},
   ]  # fmt: skip
@@ -97,10 +99,15 @@ def results():
     "autoattack": {"strong": autoattack()},
     "transfer": {"figure_3": transfer()},
     "stages": [{"name": "base", "kind": "train", "parents": [],
-                "seconds": 61.0}],
+                "seconds": 61.0, "date": "2026-01-01T10:11:12+00:00",
+                "commit": "abc"},
+               {"name": "a", "kind": "evaluate", "parents": ["base"],
+                "seconds": 1.5, "date": "2026-01-02T10:11:12+00:00",
+                "commit": "0123456789abcdef"}],
     "data": {"D": {"test": {"sha256": "beef", "num_examples": 1000}}},
-    "python": "3.11", "command": "python -m a --config=b<c>",
-    "date": "2026-01-02",
+    "python": "3.11", "config": "the = 'config'  # <b>",
+    "command": "python -m a --config=b<c> --config.seed=4 '--config.x=1, 2'",
+    "date": "2026-01-02T10:11:12+00:00",
   }  # fmt: skip
 
 
@@ -130,6 +137,7 @@ class TableTest(absltest.TestCase):
     for row in found["rows"]:
       row["paper"] = None
     found["rows"][0]["cues"] = {"shape": 0.125, "texture": 0.5}
+    found["rows"][0]["num_conflicts"] = 2000
     lines = tables.table(found).splitlines()
     self.assertNotIn("paper", lines[0])
     self.assertEndsWith(lines[0], "| follows shape | follows texture |")
