@@ -14,7 +14,8 @@ Written into the workdir (runs/<config's name> by default):
   piece.log      what main printed, all pieces after one another
 Written into the folder `--out`, a few small files fit to be sent home:
   progress.json  every finished stage's result, and what is left
-  results.json, results.md, figures/*.png  once the study is finished
+  results.json, results.md, report.html and figures/*.png, once the study is
+    finished
 """
 
 import argparse
@@ -117,7 +118,7 @@ def collect(
   """Copies what is small and worth keeping."""
   out.mkdir(parents=True, exist_ok=True)
   (out / _PROGRESS).write_text(json.dumps(found, indent=2) + "\n")
-  for name in ("results.json", "results.md"):
+  for name in ("results.json", "results.md", "report.html"):
     if (workdir / name).is_file():
       shutil.copy(workdir / name, out / name)
   for path in sorted((workdir / "figures").glob("*.png")):

@@ -398,18 +398,18 @@ class Study:
       names: All stages, in the order in which results have them.
     """
     config, nodes = self.plan.config, self.plan.nodes
+    whose = {"study": config.name, "seed": config.seed}
     found: Result = {"rows": []}
     for name in names:
       node = nodes[name]
       if not node.kind.is_row:
-        shown = node.kind.present(self, name, node.stage)
+        shown = node.kind.present(self, name, node.stage) | whose
         found.setdefault(node.kind.section, {})[name] = shown
     for name in config.table:
       node = nodes[name]
-      found["rows"].append(node.kind.present(self, name, node.stage))
+      found["rows"].append(node.kind.present(self, name, node.stage) | whose)
     return {
-      "study": config.name,
-      "seed": config.seed,
+      **whose,
       **found,
       "stages": [self._shown(name) for name in names],
       "data": self._digests,

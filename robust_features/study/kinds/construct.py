@@ -16,9 +16,9 @@ from robust_features.data import dataset as ds
 from robust_features.runtime import files
 from robust_features.study import folder, provenance, settings
 from robust_features.study.graph import Kind, Plan, Study, Work
-from robust_features.study.report import figures, tables
+from robust_features.study.report import grids, tables
 
-_MOST_SHOWN = 10  # Classes in a set's figure.
+_MOST_SHOWN = 100  # Classes in a set's figure.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +157,7 @@ def _draw(found: dict[str, Any], workdir: pathlib.Path):
   for name, result in found.items():
     with np.load(workdir / name / "examples.npz", allow_pickle=False) as shown:
       drawn.append(
-        figures.examples(
-          name, dict(shown), result["class_names"], workdir / "figures"
-        )
+        grids.examples(name, result, dict(shown), workdir / "figures")
       )
   return drawn
 

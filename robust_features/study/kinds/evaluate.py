@@ -88,14 +88,12 @@ def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
   data = study.dataset(stage.data, stage.split)
   return study.require(name) | {
     "name": name,
-    "study": study.plan.config.name,
     "class_names": list(data.class_names),
     "title": stage.title,
     "control_of": stage.control_of,
     "paper": (
       paper.ROWS[stage.paper] if stage.paper and paper.is_about(data) else None
     ),
-    "seed": study.plan.config.seed,
     "train_seconds": model["seconds"],
     "model_digest": model["digest"],
   }

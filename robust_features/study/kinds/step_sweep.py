@@ -59,6 +59,10 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   }
 
 
+def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
+  return study.require(name) | {"num_classes": study.num_classes(stage.data)}
+
+
 def _report(found: dict[str, Any]):
   sections = []
   for name, sweep in found.items():
@@ -108,6 +112,7 @@ KIND = Kind(
   ),
   caption=("Robust accuracy against the number of steps of the attack."),
   radii=lambda stage: [("evaluate", stage.evaluate)],
+  present=_present,
   report=_report,
   draw=_draw,
   shrink=_shrink,

@@ -106,6 +106,7 @@ def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
   return study.require(name) | {
     "title": titles[0] if titles else name,
     "attacked": stage.train.adversary.eps > 0,
+    "num_validation": study.splits(stage.validation).validation.num_examples,
   }
 
 

@@ -117,13 +117,13 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 
 
 def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
-  fits = stage.paper and paper.is_about(study.dataset(stage.data, stage.split))
+  data = study.dataset(stage.data, stage.split)
+  fits = stage.paper and paper.is_about(data)
   printed = paper.TRANSFER[stage.paper] if fits else ()
   return study.require(name) | {
     "paper": list(printed),
-    "study": study.plan.config.name,
-    "seed": study.plan.config.seed,
-    "num_test": study.dataset(stage.data, stage.split).num_examples,
+    "num_test": data.num_examples,
+    "num_classes": data.num_classes,
   }
 
 

@@ -20,7 +20,7 @@ from robust_features.study import settings
 from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.kinds import statements
 from robust_features.study.kinds.subject import sampled
-from robust_features.study.report import figures, tables, theory_figures
+from robust_features.study.report import features_figure, tables
 from robust_features.theory.checks.rows import Claim, Row
 from robust_features.theory.usefulness import FeatureKind
 
@@ -169,8 +169,7 @@ def _report(found: dict[str, Any]):
 def _draw(found: dict[str, Any], workdir: pathlib.Path):
   drawn = []
   for name, result in found.items():
-    figure = theory_figures.features(result["features"], result["attack"])
-    drawn.append(figures.save(figure, workdir / "figures", name))
+    drawn.append(features_figure.features(name, result, workdir / "figures"))
   return drawn
 
 

@@ -38,14 +38,6 @@ def styled(draw):
   return wrapped
 
 
-# The lines of a training curve, by field of its history.
-_CURVES = {
-  "train_accuracy": COLOURS[0],
-  "validation_accuracy": COLOURS[1],
-  "validation_robust_accuracy": COLOURS[2],
-}
-
-
 def _new(width: float, height: float):
   figure = matplotlib.figure.Figure(figsize=(width, height))
   return figure, figure.add_subplot()
@@ -85,7 +77,7 @@ def accuracies(
   )
   axes.set_ylabel("accuracy (%)")
   axes.set_ylim(0, 102)
-  axes.legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.08), fontsize=8)
+  axes.legend(ncols=5, loc="lower left", bbox_to_anchor=(0, 1.06), fontsize=8)
   axes.set_title(_measured(rows), fontsize=8, loc="left")
   return save(figure, folder, "accuracies")
 
@@ -131,9 +123,24 @@ def _value(row: dict[str, Any], eps: str) -> float | None:
   return row["robust_accuracy"].get(eps) if eps else row["accuracy"]
 
 
+# The lines of a training curve by field of its history: what it is of, plain
+# and under attack, its style and colour.
+_CURVES = (
+  ("train_accuracy", ("training set", "training set, under attack"),
+   ("--", (0, (4, 1, 1, 1))), COLOURS[0]),
+  ("validation_accuracy", ("held out of D", "held out of D"), ("-", "-"),
+   COLOURS[1]),
+  ("validation_robust_accuracy", ("", "held out of D, under attack"),
+   ("", ":"), COLOURS[2]),
+)  # fmt: skip
+
+
 @styled
 def curves(models: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
-  """Draws training and validation accuracy per epoch (figure 10)."""
+  """Draws training and validation accuracy per epoch (figure 10).
+
+  Bands are a standard error of the held-out images to either side.
+  """
   columns = min(4, len(models))
   lines = -(-len(models) // columns)
   figure = matplotlib.figure.Figure(figsize=(2.6 * columns, 2.1 * lines))
@@ -141,38 +148,49 @@ def curves(models: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
   for axes in grid.flat[len(models) :]:
     axes.axis("off")
   for axes, result in zip(grid.flat, models.values(), strict=False):
-    epochs = [r["epoch"] for r in result["history"]]
-    for key, label, style in (
-      (
-        "train_accuracy",
-        "training set, under attack" if result["attacked"] else "training set",
-        (0, (4, 1, 1, 1)) if result["attacked"] else "--",
-      ),
-      ("validation_accuracy", "held out of D", "-"),
-      ("validation_robust_accuracy", "held out, under attack", ":"),
-    ):
-      if key in result["history"][-1]:
-        values = [100 * r[key] for r in result["history"]]
-        colour = _CURVES[key]
-        axes.plot(epochs, values, ls=style, marker=".", ms=4, color=colour,
-                  label=label)  # fmt: skip
-    axes.set_title(result["title"], fontsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(0, 102)
+    _curves_panel(axes, result)
   for axes in grid[:, 0]:
     axes.set_ylabel("accuracy (%)")
-  for axes in grid[-1]:
+  for axes in grid.flat[max(0, len(models) - columns) : len(models)]:
     axes.set_xlabel("epoch")
   labels: dict[str, Any] = {}
   for axes in grid.flat:
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
       labels.setdefault(label, handle)
+  first = next(iter(models.values()))
+  held = sorted({m["num_validation"] for m in models.values()})
+  figure.suptitle(
+    f"{first['study']}: n = {', '.join(map(str, held))} held out; seed "
+    f"{first['seed']}",
+    fontsize=8,
+  )
   figure.tight_layout()
   figure.legend(
-    labels.values(), labels.keys(), ncols=4, loc="lower center",
-    bbox_to_anchor=(0.5, 1),
+    labels.values(), labels.keys(), ncols=min(5, 2 * columns),
+    loc="lower center", fontsize=8, bbox_to_anchor=(0.5, 1),
   )  # fmt: skip
   return save(figure, folder, "curves")
+
+
+def _curves_panel(axes, result: dict[str, Any]) -> None:
+  """Draws the curves of one model."""
+  attacked = result["attacked"]
+  for key, labels, styles, colour in _CURVES:
+    points = [(r["epoch"], r[key]) for r in result["history"] if key in r]
+    if not points:
+      continue
+    epochs, values = np.array(points).T
+    axes.plot(epochs, 100 * values, ls=styles[attacked], marker=".", ms=4,
+              color=colour, label=labels[attacked])  # fmt: skip
+    if key != "train_accuracy":
+      error = np.sqrt(values * (1 - values) / result["num_validation"])
+      axes.fill_between(epochs, 100 * (values - error), 100 * (values + error),
+                        color=colour, alpha=0.15, lw=0)  # fmt: skip
+  chance = 100 / result["model"]["num_classes"]
+  axes.axhline(chance, color="0.4", lw=0.9, ls=":", label="chance")
+  axes.set_title(result["title"], fontsize=8)
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+  axes.set_ylim(0, 102)
 
 
 @styled
@@ -180,13 +198,31 @@ def step_sweep(
   name: str, sweep: dict[str, Any], folder: pathlib.Path
 ) -> pathlib.Path:
   """Draws robust accuracy against the attack's steps (figure 8)."""
-  figure, axes = _new(3.6, 2.6)
-  steps = [max(r["num_steps"], 0.5) for r in sweep["rows"]]
-  axes.plot(steps, [100 * r["robust_accuracy"] for r in sweep["rows"]], "o-")
+  figure, axes = _new(3.9, 2.6)
+  steps = [row["num_steps"] for row in sweep["rows"]]
+  found = [row["robust_accuracy"] for row in sweep["rows"]]
+  errors = [
+    tables.standard_error(value, sweep["num_examples"]) or 0.0
+    for value in found
+  ]
+  axes.errorbar(
+    steps, 100 * np.array(found), 100 * np.array(errors), marker="o", ms=4,
+    elinewidth=0.8,
+  )  # fmt: skip
+  chance = 100 / sweep["num_classes"]
+  axes.axhline(chance, color="0.4", lw=0.9, ls=":", label="chance")
+  axes.legend(fontsize=8)
   axes.set_xscale("symlog", linthresh=1)
-  axes.set_xlabel(f"PGD steps ({sweep['norm']}, ε = {sweep['eps']:g})")
+  axes.set_xticks(steps, [str(count) for count in steps], fontsize=7)
+  axes.minorticks_off()
+  axes.set_xlabel("PGD steps, the strongest step size of each")
   axes.set_ylabel("robust accuracy (%)")
   axes.set_ylim(bottom=0)
+  axes.set_title(
+    f"{sweep['study']}, {name}: {sweep['norm']}, ε = {sweep['eps']:g}; "
+    f"n = {sweep['num_examples']}; seed {sweep['seed']}",
+    fontsize=8, loc="left",
+  )  # fmt: skip
   return save(figure, folder, name)
 
 
@@ -206,12 +242,37 @@ def transfer(
       if points:
         colour = "0.45" if label != "ours" else COLOURS[0]
         _points(axes, points, kind, label=label, color=colour, **style)
+    _error_bars(axes, found, kind)
+    axes.axvline(100 / found["num_classes"], color="0.4", lw=0.9, ls=":",
+                 label="chance")  # fmt: skip
     axes.set_xlabel("test accuracy, trained on D_det (%)")
     axes.set_ylabel(f"{kind} examples that succeed (%)")
     axes.margins(x=0.3, y=0.16)
-  figure.axes[0].legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+  figure.axes[0].legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+  attack = found["attack"]
+  figure.suptitle(
+    f"{found['study']}, {name}: examples of {found['source_architecture']}, "
+    f"{attack['norm']}, ε = {attack['eps']:g}, {attack['num_steps']} steps; "
+    f"n = {found['num_examples']} attacked, {found['num_test']} tested; seed "
+    f"{found['seed']}",
+    fontsize=8,
+  )
   figure.tight_layout()
   return save(figure, folder, name)
+
+
+def _error_bars(axes, found: dict[str, Any], kind: str) -> None:
+  """Draws binomial standard errors of our points."""
+  for point in found["rows"]:
+    accuracy, success = point["learner_accuracy"], point[kind]
+    # Only images that the model has right can be taken from it.
+    count = max(1, round(point["accuracy"] * found["num_examples"]))
+    error_x = tables.standard_error(accuracy, found["num_test"]) or 0.0
+    error_y = tables.standard_error(success, count) or 0.0
+    axes.errorbar(
+      100 * accuracy, 100 * success, xerr=100 * error_x, yerr=100 * error_y,
+      fmt="none", ecolor=COLOURS[0], elinewidth=0.8,
+    )  # fmt: skip
 
 
 def _points(axes, points: list[dict[str, Any]], kind: str, **style) -> None:
@@ -229,49 +290,3 @@ def _points(axes, points: list[dict[str, Any]], kind: str, **style) -> None:
       xytext=(4 if right else -4, 4 if above else -9),
       textcoords="offset points", fontsize=7, color=style["color"],
     )  # fmt: skip
-
-
-@styled
-def examples(
-  name: str,
-  shown: dict[str, np.ndarray],
-  class_names: list[str],
-  folder: pathlib.Path,
-) -> pathlib.Path:
-  """Draws one image of each class and what was made of it (figures 2a, 9).
-
-  Args:
-    name: Of the set and of the file.
-    shown: "original", "start" and "constructed" `[K, H, W, C]` in [0, 1], and
-      labels "old" and "new" `[K]`.
-    class_names: By label.
-    folder: Of the files.
-  """
-  original, made = shown["original"], shown["constructed"]
-  difference = made - original
-  largest = float(np.abs(difference).max())
-  factor = max(1, int(0.5 / largest)) if largest else 1
-  lines = {"original": original, "start": shown["start"], "constructed": made}
-  if np.array_equal(shown["start"], original):
-    del lines["start"]
-  lines[f"difference\nx {factor}"] = 0.5 + factor * difference
-  count = len(original)
-  figure = matplotlib.figure.Figure(
-    figsize=(0.9 + 0.8 * count, 0.9 + 0.8 * len(lines)), layout="constrained"
-  )
-  grid = figure.subplots(len(lines), count, squeeze=False)
-  for row, (label, images) in zip(grid, lines.items(), strict=True):
-    row[0].set_ylabel(label, fontsize=8)
-    for axes, image in zip(row, np.clip(images, 0, 1), strict=True):
-      picture = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-      axes.imshow(picture, interpolation="nearest")
-      axes.set_xticks([])
-      axes.set_yticks([])
-      axes.spines[:].set_visible(False)
-  for axes, old, new in zip(grid[0], shown["old"], shown["new"], strict=True):
-    axes.set_title(class_names[old], fontsize=7)
-    arrow = "label kept" if old == new else f"→ {class_names[new]}"
-    grid[-1][list(grid[0]).index(axes)].set_xlabel(arrow, fontsize=7)
-  figure.suptitle(f"{name}: class of the original above, new label below",
-                  fontsize=8)  # fmt: skip
-  return save(figure, folder, name)

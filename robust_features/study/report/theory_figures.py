@@ -1,4 +1,4 @@
-"""Figures of sections 2 and 4, from arrays; colour-blind safe and print-ready.
+"""Figures of section 4, from arrays; colour-blind safe and print-ready.
 
 Every curve has a line style or marker of its own beside its colour. Nothing
 here computes: arguments are what is drawn, results are matplotlib figures.
@@ -10,10 +10,9 @@ import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 
-from robust_features.study.report.figures import COLOURS
-from robust_features.theory import usefulness as us
+from robust_features.study.report import figures
 
-BLUE, RED, GREEN, PURPLE, ORANGE = COLOURS[:5]
+BLUE, RED, GREEN, PURPLE, ORANGE = figures.COLOURS[:5]
 _LINES = tuple(
   zip(
     (BLUE, RED, GREEN, PURPLE, ORANGE, "black"),
@@ -29,11 +28,6 @@ def _new(width: float = 3.6, height: float = 2.8, columns: int = 1):
     figsize=(width, height), layout="constrained"
   )
   return figure, figure.subplots(1, columns, squeeze=False, sharey=True)[0]
-
-
-def _clean(axes) -> None:
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.tick_params(labelsize=8)
 
 
 def _boundary(axes, weights, bias, style, **kwargs) -> None:
@@ -52,6 +46,7 @@ def _samples(axes, x, y) -> None:
     )  # fmt: skip
 
 
+@figures.styled
 def examples(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
   """Draws section 4: figures by name.
 
@@ -88,7 +83,7 @@ def metrics(x, y, panels: list[dict[str, Any]]) -> Any:
   grid[0].set_ylabel("$x_2$")
   handles, labels = grid[0].get_legend_handles_labels()
   legend = figure.legend(
-    handles, labels, ncols=5, loc="outside upper center", frameon=False,
+    handles, labels, ncols=5, loc="outside upper center",
     fontsize=8, columnspacing=1.2, handletextpad=0.5,
   )  # fmt: skip
   for handle in filter(None, legend.legend_handles):
@@ -178,12 +173,11 @@ def two_features(x, y, fits: list[dict[str, Any]], eps: float) -> Any:
   order = [0, 1, 4, 2, 3]  # What is drawn in the left column, fits beside.
   handles, labels = ([parts[i] for i in order] for parts in (handles, labels))
   legend = figure.legend(
-    handles, labels, loc="outside upper center", ncols=2, frameon=False,
+    handles, labels, loc="outside upper center", ncols=2,
     fontsize=8,
   )  # fmt: skip
   for handle in filter(None, legend.legend_handles):
     handle.set_alpha(1)
-  _clean(axes)
   return figure
 
 
@@ -212,9 +206,7 @@ def eigenvalues(eps, learned, true) -> Any:
   axes.set_ylabel(r"eigenvalues of $\Sigma_r$")
   axes.legend(
     title=r"eigenvalue of $\Sigma_*$", fontsize=8, title_fontsize=8,
-    frameon=False,
   )  # fmt: skip
-  _clean(axes)
   return figure
 
 
@@ -241,8 +233,7 @@ def multiplier(eps, lam, bounds) -> Any:
     axes.loglog(eps, values, ls=style, color=colour, lw=1.6, label=label)
   axes.set_xlabel(_EPS)
   axes.set_ylabel(r"multiplier $\lambda$")
-  axes.legend(fontsize=8, frameon=False)
-  _clean(axes)
+  axes.legend(fontsize=8)
   return figure
 
 
@@ -274,8 +265,7 @@ def alignments(eps, worst, given, mean) -> Any:
   axes.set_ylim(0, 1.02)
   axes.set_xlabel(_EPS)
   axes.set_ylabel(r"$\cos\angle(\Sigma_r^{-1}\mu,\ \mu)$")
-  axes.legend(fontsize=8, frameon=False, loc="upper left")
-  _clean(axes)
+  axes.legend(fontsize=8, loc="upper left")
   return figure
 
 
@@ -305,77 +295,5 @@ def gaps(dims, ratios, curves) -> Any:
   axes.set_ylabel(
     r"$\|\Sigma^{(13)} - \Sigma^{(20)}\|_F\, /\, \|\Sigma^{(20)}\|_F$"
   )
-  axes.legend(fontsize=8, frameon=False)
-  _clean(axes)
+  axes.legend(fontsize=8)
   return figure
-
-
-# Every kind has a colour and a marker of its own.
-_FEATURES = (
-  (us.FeatureKind.ROBUST, "robust", COLOURS[0], "o"),
-  (us.FeatureKind.NON_ROBUST, "useful, non-robust", COLOURS[1], "^"),
-  (us.FeatureKind.USELESS, "useless", "#999999", "x"),
-)
-
-
-def features(tables: list[dict[str, Any]], attack: dict[str, Any]) -> Any:
-  """Draws gamma against rho, one panel a table.
-
-  Features of gamma below -1.2 are drawn at the lower edge, as arrowheads.
-
-  Args:
-    tables: "name", and "rho", "gamma" and "kind" of `[F]` each.
-    attack: The adversary's "norm" and "eps".
-  """
-  figure = matplotlib.figure.Figure(
-    figsize=(0.6 + 2.4 * len(tables), 3.2), layout="constrained"
-  )
-  grid = figure.subplots(
-    1, len(tables), squeeze=False, sharex=True, sharey=True
-  )
-  least = min(min(table["gamma"]) for table in tables)
-  most = max(max(table["rho"]) for table in tables)
-  bottom, limit = max(-1.2, 1.1 * least), max(1.05 * most, 0.05)
-  for axes, table in zip(grid[0], tables, strict=True):
-    _features_panel(axes, table, bottom, limit)
-  grid[0, 0].set_xlim(0, limit)
-  grid[0, 0].set_ylim(bottom - 0.05, limit)
-  norm = {"l2": r"\ell_2", "linf": r"\ell_\infty"}[attack["norm"]]
-  grid[0, 0].set_ylabel(
-    rf"robust usefulness $\gamma$ (${norm}$, $\varepsilon = {attack['eps']:g}$)"
-  )
-  handles, names = grid[0, 0].get_legend_handles_labels()
-  figure.legend(
-    handles, names, ncols=len(names), loc="outside upper center",
-    frameon=False, fontsize=8,
-  )  # fmt: skip
-  return figure
-
-
-def _features_panel(axes, table, bottom, limit) -> None:
-  """Draws the features of one table, by kind."""
-  rho, gamma, kinds = (np.asarray(table[k]) for k in ("rho", "gamma", "kind"))
-  below = gamma < bottom
-  axes.plot(
-    [0, limit], [0, limit], "k:", lw=0.9,
-    label=r"$\gamma = \rho$ ($\varepsilon = 0$)",
-  )  # fmt: skip
-  axes.axhline(0, color="black", lw=0.8)
-  counts = []
-  for kind, name, colour, marker in _FEATURES:
-    at = kinds == kind
-    counts.append(f"{at.sum()} {name.split()[-1]}")
-    inside = at & ~below
-    axes.scatter(
-      rho[inside], gamma[inside], s=16, c=colour, marker=marker, lw=0.9,
-      label=name, alpha=0.8,
-    )  # fmt: skip
-    outside = at & below
-    axes.scatter(
-      rho[outside], np.full(outside.sum(), bottom), s=16, c=colour, marker="v",
-      lw=0.9, alpha=0.8, clip_on=False,
-    )  # fmt: skip
-  axes.set_title(f"{table['name']}\n{', '.join(counts)}", fontsize=8)
-  axes.set_xlabel(r"usefulness $\rho$")
-  axes.tick_params(labelsize=8)
-  axes.spines[["top", "right"]].set_visible(False)

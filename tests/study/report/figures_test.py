@@ -7,7 +7,71 @@ import numpy as np
 from absl.testing import absltest
 
 from robust_features.study import paper
-from robust_features.study.report import figures
+from robust_features.study.report import figures, grids
+from tests.study.report import report_test
+
+NAMED = {"study": "toy", "seed": 4}
+
+
+def drawn(module, function, *args):
+  """Returns the figure that a function would save."""
+  with mock.patch.object(module, "save") as save:
+    function(*args)
+  return save.call_args.args[0]
+
+
+class FiguresTest(absltest.TestCase):
+  def test_accuracies(self):
+    found = report_test.results()
+    figure = drawn(figures, figures.accuracies, found["rows"], pathlib.Path())
+    (axes,) = figure.axes
+    # Not measured: eps 0.5 of the second row, 1.0 of the first. Zero: one.
+    texts = [text.get_text() for text in axes.texts]
+    self.assertCountEqual(texts, ["0", "n/a", "n/a"])
+    self.assertEqual(
+      axes.get_title(loc="left"), "toy: pgd, l2, 100 steps; n = 1000; seed 4"
+    )
+    labels = axes.get_legend_handles_labels()[1]
+    self.assertContainsSubset(["chance", "the paper's", "ε = 1.0"], labels)
+    # An error bar for each of 2 x 4 bars.
+    self.assertLen(axes.containers, 8)
+
+  def test_a_sweep_starts_where_there_are_no_steps(self):
+    sweep = report_test.results()["step_sweeps"]["sweep"]
+    figure = drawn(figures, figures.step_sweep, "s", sweep, pathlib.Path())
+    (axes,) = figure.axes
+    curve = axes.containers[0].lines[0]
+    np.testing.assert_allclose(curve.get_xydata(), [[0, 90], [100, 10]])
+    title = axes.get_title(loc="left")
+    self.assertEqual(title, "toy, s: l2, ε = 0.5; n = 50; seed 4")
+
+  def test_curves_say_what_is_under_attack(self):
+    found = report_test.results()["models"]
+    figure = drawn(figures, figures.curves, found, pathlib.Path())
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    self.assertEqual(
+      labels, ["training set, under attack", "held out of D", "chance"]
+    )
+    self.assertIn("n = 8 held out; seed 4", figure.get_suptitle())
+
+  def test_a_grid_names_every_class_twice(self):
+    images = np.zeros((12, 2, 2, 1))
+    shown = {
+      "original": images, "start": images, "constructed": images + 0.1,
+      "old": np.arange(12), "new": (np.arange(12) + 1) % 12,
+    }  # fmt: skip
+    shown["new"][3] = 3
+    names = [f"class{i}" for i in range(12)]
+    found = NAMED | {"class_names": names, "num_examples": 1234}
+    figure = drawn(figures, grids.examples, "d", found, shown, pathlib.Path())
+    axes = figure.axes
+    titles = [a.get_title() for a in axes if a.get_title()]
+    self.assertEqual(titles, names)
+    below = [a.get_xlabel() for a in axes if a.get_xlabel()]
+    self.assertEqual(below[:4], ["→ class1", "→ class2", "→ class3",
+                                 "label kept"])  # fmt: skip
+    self.assertIn("difference\nx 5", [a.get_ylabel() for a in axes])
+    self.assertIn("one of 1,234 for each class; seed 4", figure.get_suptitle())
 
 
 class TransferTest(absltest.TestCase):
@@ -15,17 +79,17 @@ class TransferTest(absltest.TestCase):
     printed = list(paper.TRANSFER["transfer"])
     ours = [
       {"architecture": name, "learner_accuracy": x, "untargeted": y,
-       "targeted": y / 2}
+       "targeted": y / 2, "accuracy": 0.9}
       for name, x, y in (("mlp", 0.2, 0.3), ("cnn4", 0.1, 0.5))
     ]  # fmt: skip
-    with mock.patch.object(figures, "save") as save:
-      figures.transfer("t", {"paper": printed, "rows": ours}, pathlib.Path("x"))
-    figure, _, name = save.call_args.args
-    self.assertEqual(name, "t")
+    found = report_test.transfer() | NAMED | {"paper": printed, "rows": ours}
+    figure = drawn(figures, figures.transfer, "t", found, pathlib.Path())
+    self.assertIn("n = 500 attacked, 1000 tested; seed 4",
+                  figure.get_suptitle())  # fmt: skip
     self.assertLen(figure.axes, 2)
     for axes, kind in zip(figure.axes, ("untargeted", "targeted"), strict=True):
       self.assertStartsWith(axes.get_ylabel(), kind)
-      for line, points in zip(axes.lines, (printed, ours), strict=True):
+      for line, points in zip(axes.lines[:2], (printed, ours), strict=True):
         want = sorted((100 * p["learner_accuracy"], 100 * p[kind])
                       for p in points)  # fmt: skip
         np.testing.assert_allclose(sorted(line.get_xydata().tolist()), want)
@@ -34,11 +98,11 @@ class TransferTest(absltest.TestCase):
 
   def test_without_the_paper(self):
     row = {"architecture": "mlp", "learner_accuracy": 0.2, "untargeted": 0.3,
-           "targeted": 0.1}  # fmt: skip
-    with mock.patch.object(figures, "save") as save:
-      figures.transfer("t", {"paper": [], "rows": [row]}, pathlib.Path("x"))
-    for axes in save.call_args.args[0].axes:
-      self.assertLen(axes.lines, 1)
+           "targeted": 0.1, "accuracy": 0.9}  # fmt: skip
+    found = report_test.transfer() | NAMED | {"paper": [], "rows": [row]}
+    figure = drawn(figures, figures.transfer, "t", found, pathlib.Path())
+    for axes in figure.axes:
+      self.assertEqual(axes.get_legend_handles_labels()[1], ["ours", "chance"])
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def transfer():
   return {
     "source": "standard", "source_architecture": "cnn",
     "source_rates": {"untargeted": 1.0, "targeted": 0.875},
-    "attack": {"norm": "l2", "eps": 0.5}, "target": "next",
+    "attack": {"norm": "l2", "eps": 0.5, "num_steps": 7}, "num_test": 1000,
+    "num_classes": 10, "target": "next",
     "zero_gradient_fraction": 0.125, "num_examples": 500,
     "rows": [row, other], "paper": list(paper.TRANSFER["transfer"]),
     "rank_correlation": {"untargeted": 0.5, "targeted": None},
@@ -78,20 +79,22 @@ def results():
     "success_augmented": 0.25,
   }
   nothing = {kind.section: {} for kind in publish.KINDS.values()}
-  return {
+  found = {
     **nothing,
     "study": "toy", "seed": 4, "rows": rows, "commit": "abc",
     "devices": "2 x cpu", "versions": {"jax": "1.2.3"}, "cores": 4,
     "xla_flags": "--a=1", "compile_seconds": 3.25,
     "models": {"base": {"history": history, "num_params": 12345,
                         "seconds": 61.0, "title": "standard",
-                        "attacked": True}},
+                        "attacked": True, "num_validation": 8,
+                        "model": {"num_classes": 2}}},
     "imported": {"theirs": {"model": {"name": "resnet50"}, "num_params": 67890,
       "origin": {"source": "a.pt", "source_sha256": "f00d"}}},
     "data_sets": {"d_rand": {"num_examples": 32, "mean": mean, "seconds": 2.0,
       "num_spared": 7, "separability": 0.875,
       "class_names": ["cat", "dog"]}},
-    "step_sweeps": {"sweep": {"norm": "l2", "eps": 0.5, "rows": [
+    "step_sweeps": {"sweep": {"norm": "l2", "eps": 0.5, "num_classes": 2,
+      "num_examples": 50, "rows": [
       {"num_steps": 0, "robust_accuracy": 0.9, "step_ratio": 1.0},
       {"num_steps": 100, "robust_accuracy": 0.1, "step_ratio": 2.5}]}},
     "carlini_wagner": {"nearest": {"robust_accuracy": {"0.25": 0.0625},
@@ -109,6 +112,11 @@ def results():
     "command": "python -m a --config=b<c> --config.seed=4 '--config.x=1, 2'",
     "date": "2026-01-02T10:11:12+00:00",
   }  # fmt: skip
+  for kind in publish.KINDS.values():
+    if not kind.is_row:
+      for result in found[kind.section].values():
+        result |= {"study": "toy", "seed": 4}
+  return found
 
 
 def write_examples(workdir):
