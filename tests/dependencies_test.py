@@ -18,7 +18,7 @@ MODULES = {
 # Wanted by what we import: tensorflow-datasets reads array records with one and
 # imports the other without saying so.
 INDIRECT = {"array_record", "importlib_resources"}
-EXTRAS = {"torch", "safetensors"}  # Only `pytorch` wants them.
+EXTRAS = {"torch", "safetensors", "tensorboardX"}
 
 
 def declared():

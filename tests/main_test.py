@@ -26,7 +26,7 @@ QUICKSTART = "configs/quickstart.py:smoke"
 
 def numbers(value):
   """Returns results without what may differ between two runs."""
-  drop = ("commit", "date", "devices", "versions")
+  drop = ("command", "commit", "config", "date", "devices", "versions")
   if isinstance(value, dict):
     return {
       k: numbers(v)

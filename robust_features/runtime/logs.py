@@ -10,13 +10,13 @@ import jax
 import numpy as np
 import tqdm
 
-from robust_features.runtime import files
+from robust_features.runtime import board, files
 
 _LINE_SECONDS = 60.0  # Between two lines of progress in a file.
 
 
 class Logger:
-  """Writes scalars to `metrics.jsonl` and to TensorBoard.
+  """Writes scalars to `metrics.jsonl` and, if installed, to TensorBoard.
 
   A run that resumes at step `first_step` drops the lines beyond it, so that the
   file reads as if nothing had happened. Only the first process writes.
@@ -28,13 +28,11 @@ class Logger:
     self._board = None
     if not self._active:
       return
-    import tensorboardX  # Late: who only measures speed may lack it.
-
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._drop_after(first_step)
-    self._board = tensorboardX.SummaryWriter(
-      str(self._path.parent / "tensorboard"), purge_step=first_step + 1
-    )
+    if board.is_installed():
+      where = self._path.parent / "tensorboard"
+      self._board = board.writer(where, purge_step=first_step + 1)
 
   def _drop_after(self, step: int) -> None:
     if not self._path.exists():
@@ -51,11 +49,11 @@ class Logger:
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Records metrics under names such as `train/loss`."""
-    if not self._board:
+    if not self._active:
       return
     with self._path.open("a") as file:
       file.write(json.dumps({"step": step, **values}) + "\n")
-    for name, value in values.items():
+    for name, value in values.items() if self._board else ():
       self._board.add_scalar(name, value, step)
 
   def images(self, step: int, name: str, grid: np.ndarray) -> None:

@@ -6,25 +6,31 @@ from typing import Any
 
 import jax
 
-from robust_features.runtime import files, logs
+from robust_features.runtime import board, files, logs
 from robust_features.study import outlook, report
 from robust_features.study.graph import Section
 from robust_features.study.kinds import KINDS
-from robust_features.study.report import page
+from robust_features.study.report import events, page
 
 
 def publish(results: dict[str, Any], workdir: pathlib.Path) -> None:
-  """Writes results.json, results.md, figures/ and report.html; prints."""
+  """Writes results.json, results.md, figures/, report.html; prints."""
   made, measured = sections(results)
   drawn = draw(results, workdir)
-  report.write(
-    results,
-    made,
-    measured,
-    workdir,
-    [p for part in drawn.values() for p in part],
-  )
+  pictures = [path for part in drawn.values() for path in part]
+  report.write(results, made, measured, workdir, pictures)
   write_page(results, workdir, drawn)
+  if jax.process_index() == 0 and board.is_installed():
+    events.write(_by_stage(results), pictures, workdir)
+
+
+def _by_stage(results: dict[str, Any]) -> dict[str, Any]:
+  """Returns what every stage found, by its name."""
+  found = {}
+  for kind in KINDS.values():
+    section = results[kind.section]
+    found |= {r["name"]: r for r in section} if kind.is_row else section
+  return found
 
 
 def write_page(

@@ -66,7 +66,7 @@ class PageTest(absltest.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     cls.workdir = toys.class_folder(cls)
-    report_test.write_examples(cls.workdir)
+    report_test.write_stages(cls.workdir)
     cls.results = report_test.results()
     publish.publish(cls.results, cls.workdir)
     cls.text = (cls.workdir / "report.html").read_text()

@@ -7,6 +7,7 @@ import toys
 from absl.testing import absltest
 from PIL import Image
 
+from robust_features.runtime import files
 from robust_features.study import paper, publish, report
 from robust_features.study.report import tables
 
@@ -119,9 +120,11 @@ def results():
   return found
 
 
-def write_examples(workdir):
-  """Writes what the figure of `d_rand` is drawn from."""
-  (workdir / "d_rand").mkdir(parents=True)
+def write_stages(workdir):
+  """Writes what a report reads of stages: examples of `d_rand`, settings."""
+  for name in ("base", "theirs", "d_rand", "sweep", "nearest", "strong",
+               "figure_3", "a", "b"):  # fmt: skip
+    files.write_json(workdir / name / "config.json", {"seed": 4})
   images = np.linspace(0, 0.5, 2 * 48, dtype=np.float32).reshape(2, 4, 4, 3)
   np.savez(
     workdir / "d_rand" / "examples.npz", original=images, start=images,
@@ -230,6 +233,7 @@ class MeasurementsTest(absltest.TestCase):
 
   def test_a_study_without_a_table(self):
     workdir, found = toys.folder(self), results() | {"rows": []}
+    write_stages(workdir)
     found |= {"models": {}, "imported": {}, "data_sets": {}}
     publish.publish(found, workdir)
     text = (workdir / "results.md").read_text()
@@ -242,7 +246,7 @@ class MeasurementsTest(absltest.TestCase):
 class WriteTest(absltest.TestCase):
   def test_files(self):
     workdir = toys.folder(self)
-    write_examples(workdir)
+    write_stages(workdir)
     publish.publish(results(), workdir)
     read = json.loads((workdir / "results.json").read_text())
     self.assertEqual(read, results())
