@@ -8,6 +8,7 @@
 `network.load_state_dict(safetensors.torch.load_file(file))` fills the network
 of that name in MadryLab's `robustness`, or RobustBench's wide ResNet. Their
 input is a normalised image: the file's metadata says with which mean and std.
+The card beside it, `resnet50.md`, is fit for the Hugging Face hub.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from robust_features import models, trained
-from robust_features.pytorch import state_dict
+from robust_features.pytorch import model_card, state_dict
 from robust_features.runtime import files
 from robust_features.runtime.command import Parser
 
@@ -68,13 +69,17 @@ def main(argv: list[str] | None = None) -> int:
   """Runs the command and returns its exit status."""
   args = _parse(argv)
   try:
-    cfg, variables, _ = trained.load(args.checkpoint, args.which)
+    found = trained.load(args.checkpoint, args.which)
+    cfg, variables, _ = found
     write(args.out, cfg, variables)
+    out, folder = pathlib.Path(args.out), pathlib.Path(args.checkpoint)
+    text = model_card.render(found, out.name, folder, args.which)
+    files.write_text(out.with_suffix(".md"), text)
   except (ValueError, OSError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
     return 1
   num = models.num_params(variables["params"])
-  print(f"{args.out}: {cfg.name}, {num:,} parameters")  # noqa: T201
+  print(f"{args.out} and its card: {cfg.name}, {num:,} parameters")  # noqa: T201
   return 0
 
 

@@ -53,8 +53,9 @@ class Logger:
       return
     with self._path.open("a") as file:
       file.write(json.dumps({"step": step, **values}) + "\n")
-    for name, value in values.items() if self._board else ():
-      self._board.add_scalar(name, value, step)
+    if self._board:
+      for name, value in values.items():
+        self._board.add_scalar(name, value, step)
 
   def images(self, step: int, name: str, grid: np.ndarray) -> None:
     """Records an image grid `[H, W, C]` uint8."""

@@ -19,7 +19,7 @@ from robust_features.pytorch import (
   import_checkpoint,
   state_dict,
 )
-from robust_features.runtime import checkpoint
+from robust_features.runtime import checkpoint, files
 
 try:
   import torch
@@ -260,6 +260,13 @@ class CommandTest(absltest.TestCase):
     self.assertEqual(models.ModelConfig(**metadata["model"]), cfg)
     self.assertIn(metadata["source_sha256"], out)
 
+    row = {
+      "title": "a row", "accuracy": 0.5, "robust_accuracy": {"0.25": 0.125},
+      "attack": {"name": "pgd", "norm": "l2", "num_steps": 7},
+      "num_examples": 20, "model_digest": checkpoint.digest(variables),
+    }  # fmt: skip
+    other = row | {"title": "another", "model_digest": "0"}
+    files.write_json(self.folder / "results.json", {"rows": [row, other]})
     target = self.folder / "target.safetensors"
     status, out, err = run(
       export_checkpoint.main,
@@ -271,6 +278,16 @@ class CommandTest(absltest.TestCase):
     trees_equal(exported, tiny_state())
     self.assertEqual(import_checkpoint.described(target), cfg)
     self.assertIsNone(import_checkpoint.described(source))
+    card = target.with_suffix(".md").read_text()
+    self.assertRegex(card, r"\A---\nlicense: \w+\n(?:.+\n)+---\n")
+    for text in (
+      'load_file("target.safetensors")', row["model_digest"],
+      "| a row | 20 | none | 50.00% |", metadata["source_sha256"],
+      "| a row | 20 | pgd, l2, 7 steps, eps 0.25 | 12.50% |",
+    ):  # fmt: skip
+      self.assertIn(text, card)
+    self.assertNotIn("another", card)
+    self.assertNotIn(str(self.folder), card)
 
     # The export says how it is to be read.
     again = self.folder / "again"
