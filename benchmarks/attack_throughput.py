@@ -184,7 +184,7 @@ def measure(problem: Problem, title: str, repeats: int) -> float:
     rate = common.median_rate(work, seconds[name])
     times = "-"
     if name in rivals:
-      times = f"{common.ratio(seconds['ours'], seconds[name]):.2f}x"
+      times = common.spread(seconds["ours"], seconds[name])
     rows.append([name, f"{rate:.0f}", times, f"{reached[name]:.5f}"])
   print(f"\n## {title}\n\n{common.table(rows)}\n")
   print(

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -22,6 +23,51 @@ Contender = Callable[[], Any]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
+# Cores that other programs may take while wall time is measured.
+MOST_FOREIGN = 0.1
+
+
+class Foreign:
+  """How many cores other processes used since it was made; Linux alone."""
+
+  def __init__(self):
+    self._begun = time.monotonic(), _machine_seconds(), _own_seconds()
+
+  def cores(self) -> float:
+    """Returns the mean number; not a number where the system does not say."""
+    begun, machine_then, own_then = self._begun
+    wall = max(time.monotonic() - begun, 1e-9)
+    busy = _machine_seconds() - machine_then
+    # Both clocks tick in hundredths of a second.
+    return max(0.0, busy - (_own_seconds() - own_then)) / wall
+
+  def require_quiet(self) -> None:
+    """Ends the program if others took more than a tenth of a core."""
+    if (found := self.cores()) > MOST_FOREIGN:
+      sys.exit(
+        f"error: other programs used {found:.2f} cores meanwhile, so that wall"
+        " times mean nothing; stop them, or measure one core's processor time:"
+        " taskset -c 0 ... --threads=1 --clock=cpu"
+      )
+
+
+def _machine_seconds() -> float:
+  """Returns the seconds that all cores have worked, of /proc/stat."""
+  try:
+    with open("/proc/stat") as file:
+      user, nice, system, _, _, irq, softirq, *_ = map(
+        int, file.readline().split()[1:]
+      )
+  except OSError:
+    return math.nan
+  return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+  times = os.times()
+  return sum(times[:4])  # Finished children's too.
+
+
 def interleave(
   contenders: dict[str, Contender], repeats: int, clock: str = "wall"
 ) -> dict[str, list[float]]:
@@ -29,6 +75,8 @@ def interleave(
 
   What else the machine does then hits all of them alike. Each is called once
   beforehand, untimed; every round begins with another one.
+
+  Ends the program if wall time is measured on a CPU that others use as well.
 
   Args:
     contenders: By name, functions that return when their work is done.
@@ -42,12 +90,15 @@ def interleave(
     run()
   seconds: dict[str, list[float]] = {name: [] for name in contenders}
   names = list(contenders)
+  foreign = Foreign()
   for turn in range(repeats):
     first = turn % len(names)
     for name in names[first:] + names[:first]:
       start = now()
       contenders[name]()
       seconds[name].append(now() - start)
+  if clock == "wall" and jax.default_backend() == "cpu":
+    foreign.require_quiet()
   return seconds
 
 
@@ -62,8 +113,17 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
   The two calls of one round lie next to each other in time, so a load that
   comes and goes falls out of their quotient.
   """
-  pairs = zip(ours, theirs, strict=True)
-  return statistics.median(other / own for own, other in pairs)
+  return statistics.median(_ratios(ours, theirs))
+
+
+def spread(ours: list[float], theirs: list[float]) -> str:
+  """Returns `ratio` and, in brackets, its least and largest round."""
+  found = _ratios(ours, theirs)
+  return f"{ratio(ours, theirs):.2f}x ({min(found):.2f} to {max(found):.2f})"
+
+
+def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
+  return [other / own for own, other in zip(ours, theirs, strict=True)]
 
 
 def fastest(seconds: dict[str, list[float]], names: list[str]) -> str:

@@ -204,10 +204,16 @@ class Peer:
         return represent(z).float()
 
     def run():
-      self.recipe.invert(
-        in_dtype, x, x.roll(1, 0), step_size=0.1,
-        num_steps=_INVERSION_STEPS.value,
-      )  # fmt: skip
+      start = x.roll(1, 0)
+      end = self.recipe.invert(
+        in_dtype, x, start, step_size=0.1, num_steps=_INVERSION_STEPS.value
+      )
+      # What ours records of every image: the objective at the start, the end
+      # and as stored, and three predictions.
+      with self.torch.no_grad():
+        for z in (start, end, end.mul(255).round().div(255)):
+          in_dtype(z)
+          twin.linear(represent(z)).argmax(1)
       self._wait()
 
     return run
@@ -246,7 +252,7 @@ def measure(problem: Problem, piece: str, peer, flops: float, peak: float):
         f"{rate / _BATCH.value:.3g}",
         f"{used / 1e9:.0f}",
         f"{used / peak:.1%}",
-        "-" if is_ours else f"{common.ratio(seconds['ours'], taken):.2f}x",
+        "-" if is_ours else common.spread(seconds["ours"], taken),
         f"{mine.compile_seconds:.1f} s" if is_ours else "-",
         f"{common.temp_bytes(mine.compiled) / 2**20:.0f}" if is_ours else "-",
       ]

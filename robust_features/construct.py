@@ -222,13 +222,17 @@ def construct(
     "spare": _predictions(spared_by, dataset, cfg.batch_size),
     "teacher": _predictions(teacher, dataset, cfg.batch_size),
   }
-  on_device = sharding.replicate(
-    (dataset.images, dataset.labels, pool.images, said, stacked)
+  images, labels, said, stacked = sharding.replicate(
+    (dataset.images, dataset.labels, said, stacked)
+  )
+  starts_from = (  # Most often the same set: once is enough.
+    images if pool.images is dataset.images else sharding.replicate(pool.images)
   )
   batch_size = batching.even_batch(cfg.batch_size, size)
   run = functools.partial(
-    _construct_batch, model, variables, *on_device, key=key, attack=cfg.attack,
-    others=others, cfg=_meaning(cfg), num_classes=dataset.num_classes,
+    _construct_batch, model, variables, images, labels, starts_from, said,
+    stacked, key=key, attack=cfg.attack, others=others, cfg=_meaning(cfg),
+    num_classes=dataset.num_classes,
   )  # fmt: skip
   with progress(size, name, unit="image") as bar:
     for number, start in enumerate(bounds):
@@ -246,12 +250,9 @@ def construct(
     pixels=cfg.pixels,
     separability=_separability(cfg, dataset, key, writer, size),
   )
-  first = constructed.load(directory)
   constructed.write_card(directory, manifest)
-  constructed.write_grid(
-    directory,
-    grid([dataset.images[:10], first.images[:10]]),
-  )
+  made, _ = writer.head(min(10, size))
+  constructed.write_grid(directory, grid([dataset.images[:10], made]))
   return manifest
 
 

@@ -196,11 +196,20 @@ def load(directory: str | pathlib.Path) -> ds.Dataset:
   """
   directory = find(directory)
   manifest = read_manifest(directory)
-  shards = [
-    _read_shard(directory, number, record)
-    for number, record in enumerate(manifest["shards"])
-  ]
-  whole = {name: np.concatenate([s[name] for s in shards]) for name in ARRAYS}
+  whole: dict[str, np.ndarray] = {}
+  end, size = 0, sum(record["num_examples"] for record in manifest["shards"])
+  for number, record in enumerate(manifest["shards"]):
+    shard = _read_shard(directory, number, record)
+    if len(shard["labels"]) != record["num_examples"]:
+      raise ds.DataError(
+        f"{directory}/manifest.json counts shard {number} wrongly;"
+        f" {_remedy(directory)}"
+      )
+    begin, end = end, end + len(shard["labels"])
+    for name, part in shard.items():
+      if name not in whole:  # One copy of the set, and one shard.
+        whole[name] = np.empty((size, *part.shape[1:]), part.dtype)
+      whole[name][begin:end] = part
   return ds.make(
     whole["images"],
     whole["labels"],
