@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import autoattack_parity, common, parity_nets, reference
@@ -51,7 +52,9 @@ def load_problem(args) -> tuple[dict[str, Any], np.ndarray, np.ndarray, float]:
     return parity_nets.load()[args.network], x, y, eps
   net = parity_nets.init((64, 128, 256, 512), x.shape[1], jax.random.key(0))
   net = jax.tree.map(np.asarray, net)
-  logits = parity_nets.jax_logits(net, x)
+  logits = parity_nets.jax_logits(
+    jax.tree.map(jnp.asarray, net), jnp.asarray(x)
+  )
   return net, x, np.argmax(logits, 1).astype(np.int32), eps / 1000
 
 

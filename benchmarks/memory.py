@@ -71,7 +71,7 @@ def drivers() -> dict[str, Callable[[ds.Dataset], object]]:
     labels = np.where(np.arange(len(logits)) % 2, 0, logits.argmax(1))
     autoattack.run(
       jax.tree_util.Partial(lambda v, x: model.apply(v, x), variables),
-      ds.to_float(data.images), labels.astype(np.int32), key=key,
+      np.asarray(ds.to_float(data.images)), labels.astype(np.int32), key=key,
       norm="l2", eps=1e-4, attacks=("apgd-ce",),
       batch_size=BATCH, budget=autoattack.Budget(num_steps=2),
     )  # fmt: skip
