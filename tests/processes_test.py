@@ -35,7 +35,7 @@ def start(*command, log):
   """Starts a Python with one device; its output goes to a file."""
   environment = os.environ | {
     "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+    "JAX_NUM_CPU_DEVICES": "1",
   }
   with log.open("w") as file:
     return subprocess.Popen(

@@ -23,7 +23,7 @@ def use_all_cores() -> str:
   flags = os.environ.get("XLA_FLAGS", "")
   if _FLAG in flags:
     return ""  # The user's own.
-  if not _is_known():
+  if not is_known(_FLAG):
     return (
       f"jaxlib {jaxlib.__version__} does not know --{_FLAG}: convolutions on a "
       "CPU may use one core only"
@@ -32,8 +32,8 @@ def use_all_cores() -> str:
   return ""
 
 
-def _is_known() -> bool:
-  """Returns whether XLA, wherever it may be loaded from, knows the flag."""
+def is_known(flag: str) -> bool:
+  """Returns whether XLA, wherever it may be loaded from, knows a flag."""
   try:
     import libtpu  # noqa: F401  # pyright: ignore[reportMissingImports]
   except ImportError:
@@ -41,7 +41,7 @@ def _is_known() -> bool:
   else:
     return False  # It has an XLA of its own.
   libraries = pathlib.Path(jaxlib.__file__).parent.rglob("*.so")
-  return any(_holds(path, _FLAG.encode()) for path in libraries)
+  return any(_holds(path, flag.encode()) for path in libraries)
 
 
 def _holds(path: pathlib.Path, text: bytes) -> bool:

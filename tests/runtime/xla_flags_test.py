@@ -15,7 +15,7 @@ class FlagsTest(absltest.TestCase):
   def flags(self, before, known=True):
     with (
       mock.patch.dict(os.environ, {"XLA_FLAGS": before}),
-      mock.patch.object(xla_flags, "_is_known", return_value=known),
+      mock.patch.object(xla_flags, "is_known", return_value=known),
     ):
       why = xla_flags.use_all_cores()
       return os.environ["XLA_FLAGS"], why
@@ -35,9 +35,8 @@ class FlagsTest(absltest.TestCase):
   def test_the_installed_library_is_looked_at(self):
     """The pinned jaxlib knows it; no library knows a flag of nobody."""
     if jaxlib.__version__ == "0.10.2":
-      self.assertTrue(xla_flags._is_known())
-    with mock.patch.object(xla_flags, "_FLAG", "xla_flag_of_nobody"):
-      self.assertFalse(xla_flags._is_known())
+      self.assertTrue(xla_flags.is_known(FLAG.removeprefix("--")))
+    self.assertFalse(xla_flags.is_known("xla_flag_of_nobody"))
 
 
 if __name__ == "__main__":
