@@ -46,19 +46,13 @@ def examples(
   for first, part in zip(range(0, num_classes, columns), parts, strict=True):
     inside = slice(first, first + columns)
     old, new = shown["old"][inside], shown["new"][inside]
-    grid = part.subplots(len(lines), columns, squeeze=False)
-    for row, (label, images) in zip(grid, lines.items(), strict=True):
-      row[0].set_ylabel(label, fontsize=8)
-      for axes in row:
-        _bare(axes)
-      for axes, image in zip(row, images[inside], strict=False):
-        axes.imshow(_rgb(image), interpolation="nearest")
-    for axes, label in zip(grid[0], old, strict=False):
-      axes.set_title(found["class_names"][label], fontsize=7)
-    for axes, before, label in zip(grid[-1], old, new, strict=False):
-      same = before == label
-      text = "label kept" if same else f"→ {found['class_names'][label]}"
-      axes.set_xlabel(text, fontsize=7)
+    axes = part.subplots()
+    rows = {label: images[inside] for label, images in lines.items()}
+    _show(axes, rows, columns)
+    _name(axes, "top", [found["class_names"][label] for label in old])
+    arrows = [f"→ {found['class_names'][label]}" for label in new]
+    kept = old == new
+    _name(axes, "bottom", np.where(kept, "label kept", arrows).tolist())
   return figures.save(figure, folder, name)
 
 
@@ -74,12 +68,35 @@ def _lines(shown: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return lines | {f"difference\nx {factor}": 0.5 + factor * difference}
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
-  image = np.clip(image, 0, 1)
-  return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+def _show(axes, rows: dict[str, np.ndarray], columns: int) -> None:
+  """Draws images as one picture, a unit each, the rows named at the left.
 
-
-def _bare(axes) -> None:
+  An axes for every image takes seconds to lay out.
+  """
+  cells = np.stack(list(rows.values()))  # [R, K, H, W, C].
+  num_rows, count, height, width, _ = cells.shape
+  cells = np.broadcast_to(np.clip(cells, 0, 1), (*cells.shape[:4], 3))
+  gap = [-(-size // 16) for size in (height, width)]
+  framed = np.pad(
+    cells, ((0, 0), (0, 0), (0, gap[0]), (0, gap[1]), (0, 0)),
+    constant_values=1.0,
+  )  # fmt: skip
+  whole = framed.transpose(0, 2, 1, 3, 4)
+  whole = whole.reshape(num_rows * framed.shape[2], count * framed.shape[3], 3)
+  axes.imshow(
+    whole, interpolation="nearest", extent=(0, count, num_rows, 0),
+    aspect=framed.shape[2] / framed.shape[3],
+  )  # fmt: skip
+  axes.set_xlim(0, columns)
+  axes.set_yticks(np.arange(num_rows) + 0.5, list(rows), fontsize=8)
   axes.set_xticks([])
-  axes.set_yticks([])
+  axes.tick_params(length=0)
   axes.spines[:].set_visible(False)
+
+
+def _name(axes, side: str, names: list[str]) -> None:
+  """Writes a name at every column."""
+  ruler = axes.secondary_xaxis(side)
+  ruler.set_xticks(np.arange(len(names)) + 0.5, names, fontsize=7)
+  ruler.tick_params(length=0)
+  ruler.spines[:].set_visible(False)

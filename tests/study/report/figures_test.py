@@ -64,13 +64,29 @@ class FiguresTest(absltest.TestCase):
     names = [f"class{i}" for i in range(12)]
     found = NAMED | {"class_names": names, "num_examples": 1234}
     figure = drawn(figures, grids.examples, "d", found, shown, pathlib.Path())
-    axes = figure.axes
-    titles = [a.get_title() for a in axes if a.get_title()]
-    self.assertEqual(titles, names)
-    below = [a.get_xlabel() for a in axes if a.get_xlabel()]
-    self.assertEqual(below[:4], ["→ class1", "→ class2", "→ class3",
-                                 "label kept"])  # fmt: skip
-    self.assertIn("difference\nx 5", [a.get_ylabel() for a in axes])
+    (first, second) = figure.axes  # Ten classes, and two below.
+    pictures = [axes.images[0].get_array() for axes in (first, second)]
+    # Three rows of 2 pixels and a gap of one: no start, as it is the original.
+    self.assertEqual([p.shape for p in pictures], [(9, 30, 3), (9, 6, 3)])
+    np.testing.assert_allclose(
+      pictures[1][:, :3, 0],
+      [[0, 0, 1], [0, 0, 1], [1, 1, 1], [0.1, 0.1, 1], [0.1, 0.1, 1],
+       [1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]],
+    )  # fmt: skip
+    self.assertEqual(
+      [text.get_text() for text in first.get_yticklabels()],
+      ["original", "constructed", "difference\nx 5"],
+    )
+    for axes, part in ((first, slice(10)), (second, slice(10, 12))):
+      self.assertEqual(axes.get_xlim(), (0, 10))
+      above, below = (
+        [text.get_text() for text in ruler.get_xticklabels()]
+        for ruler in axes.child_axes
+      )
+      self.assertEqual(above, names[part])
+      wanted = [f"→ class{(i + 1) % 12}" for i in range(12)]
+      wanted[3] = "label kept"
+      self.assertEqual(below, wanted[part])
     self.assertIn("one of 1,234 for each class; seed 4", figure.get_suptitle())
 
 
