@@ -64,10 +64,11 @@ setuptools.setup(
     "tqdm",
   ],
   extras_require={
-    "test": ["hypothesis", "pyright[nodejs]", "pytest", "pytest-xdist", "ruff",
-             "safetensors", "scipy", "tensorboardX"],
+    "test": ["hypothesis", "ipykernel", "nbclient", "nbformat",
+             "pyright[nodejs]", "pytest", "pytest-xdist", "ruff",
+             "safetensors", "scipy", "setuptools>=71", "tensorboardX"],
     "tensorboard": ["tensorboard", "tensorboardX"],
     "torch": ["foolbox", "safetensors", "torch==2.13.0", "torchattacks"],
-    "notebooks": ["jupyterlab", "nbclient"],
+    "notebooks": ["ipywidgets", "jupyterlab"],
   },
 )  # fmt: skip
