@@ -47,7 +47,7 @@ def remake(workdir: pathlib.Path):
   path = workdir / "results.json"
   if not path.is_file():
     raise ValueError(f"{path} is missing; finish the run first")
-  results = files.read_json(path)
+  results = publish.nothing() | files.read_json(path)
   if "config" not in results:
     raise ValueError(
       f"{path} was written by an older version; run the study's command again"

@@ -1,4 +1,4 @@
-"""The examples of README, CONTRIBUTING and docs/library.md run as printed."""
+"""Examples of the docs run as printed; commands, figures and links exist."""
 
 import contextlib
 import dataclasses
@@ -18,6 +18,7 @@ from robust_features import models, recipes
 from robust_features.data import dataset as ds
 from robust_features.data import sources
 from robust_features.models import layers
+from robust_features.recipes import config_file
 from robust_features.study import graph, run, settings
 from robust_features.study.kinds import KINDS
 
@@ -99,6 +100,56 @@ class SnippetsTest(absltest.TestCase):
     found = run.run(config, folder / "run")
     self.assertEqual(sum(found["counts"]["count"]["counts"]), 9)
     self.assertLess(found["models"]["base"]["num_params"], 100)
+
+
+class CommandsTest(absltest.TestCase):
+  """What docs/reproduce.md says to type exists: config, field, flag, figure."""
+
+  def commands(self):
+    text = (ROOT / "docs/reproduce.md").read_text()
+    found = re.findall(
+      r"python (?:-m )?(?:robust_features|launch)[^`\n]*", text
+    )
+    self.assertGreater(len(found), 20)
+    for command in found:
+      yield [word for word in command.split()[1:] if word != "-m"]
+
+  def test_configs_and_fields(self):
+    for _, *arguments in self.commands():
+      fields, rest = config_file.split_overrides(arguments)
+      for flag in rest:
+        if flag.startswith("--config=runs/"):  # What a run leaves.
+          continue
+        if flag.startswith("--config="):
+          config_file.load(flag.removeprefix("--config="), fields)
+
+  def test_programs_and_flags(self):
+    for module, *arguments in self.commands():
+      path = ROOT / module
+      if not path.exists():
+        path = ROOT / (module.replace(".", "/") + ".py")
+      source = path.read_text()
+      for argument in arguments:
+        flag = argument.removeprefix("--").partition("=")[0]
+        if argument.startswith("--") and "." not in flag:
+          self.assertRegex(source, f'"(--)?{flag}"', module)
+
+  def test_figures_are_of_stages(self):
+    text = (ROOT / "docs/reproduce.md").read_text()
+    for line in text.splitlines():
+      figures = re.findall(r"figures/(\w+)\.png", line)
+      config = re.search(r"--config=(\w+)", line)
+      if not figures or not config:
+        continue
+      stages = config_file.load(config[1]).stages
+      for figure in figures:
+        own = figure in stages or figure.rpartition("_")[0] in stages
+        self.assertTrue(own or figure in ("accuracies", "curves"), figure)
+
+  def test_links(self):
+    for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")):
+      for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        self.assertTrue((page.parent / link).exists(), f"{page}: {link}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,11 @@ from robust_features.study.kinds import KINDS
 from robust_features.study.report import events, page
 
 
+def nothing() -> dict[str, Any]:
+  """Returns the results of a study without stages."""
+  return {kind.section: {} for kind in KINDS.values()}
+
+
 def publish(results: dict[str, Any], workdir: pathlib.Path) -> None:
   """Writes results.json, results.md, figures/, report.html; prints."""
   made, measured = sections(results)

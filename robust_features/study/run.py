@@ -60,8 +60,8 @@ def complete(study: Study, only: str | None = None) -> dict[str, Any]:
     _run_stages(study, names)
     if only:
       return study.require(only)
-    nothing = {kind.section: {} for kind in KINDS.values()}
-    results = nothing | study.results(names) | provenance.provenance()
+    results = publish.nothing() | study.results(names)
+    results |= provenance.provenance()
     results["config"] = config_text.python(study.plan.config)
     programs, results["compile_seconds"] = compilation.since(begin)
     publish.publish(results, study.workdir)
