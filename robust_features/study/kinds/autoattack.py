@@ -48,10 +48,14 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 def _lines(found: dict[str, Any]) -> list[str]:
   attacks = ["clean", *found["attacks"]]
   header = ["eps", *attacks, "second pass", "largest move", "seconds"]
-  rows, lines = [header], []
+  rows, lines, errors = [header], [], []
   for row in found["rows"]:
     cells = [f"{row['eps']:.4g}"]
     cells += [tables.percent(row["accuracy"][name]) for name in attacks]
+    errors += [
+      tables.standard_error(row["accuracy"][name], found["num_examples"]) or 0.0
+      for name in attacks
+    ]
     cells += [tables.percent(row["second_pass_accuracy"])]
     cells += [f"{row['max_perturbation']:.4g}"]
     rows.append([*cells, f"{sum(row['seconds'].values()):.0f}"])
@@ -63,7 +67,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     tables.aligned(rows),
     "",
     f"- percent of {found['num_examples']} test images still classified "
-    f"correctly after each attack; seed {found['seed']}",
+    f"correctly after each attack; standard error of a number: at most "
+    f"{100 * max(errors, default=0.0):.2f}; seed {found['seed']}",
     *lines,
     f"- {budget}",
   ]

@@ -7,11 +7,13 @@ import importlib.util
 import json
 import re
 import unittest
+from unittest import mock
 
 import toys
 from absl.testing import absltest
 
 from robust_features import report
+from robust_features.runtime import logs
 from robust_features.study import publish
 from robust_features.study.report import comparison, stage_graph
 from tests.study.report import report_test
@@ -181,6 +183,17 @@ class CompareTest(absltest.TestCase):
     self.assertIn("n = 2", text)
     self.assertIn("85.0 ± 7.1 |", comparison.markdown(self.runs()))
     self.assertIn("<td>not measured</td>", text)
+
+  def test_the_command_compares_and_prints(self):
+    out = toys.folder(self) / "both.html"
+    with (
+      mock.patch.object(report, "remake", side_effect=self.runs()),
+      mock.patch.object(logs, "say") as say,
+    ):
+      report.main(["one", "two", f"--out={out}"])
+    self.assertIn("85.0 ± 7.1 (80.0 to 90.0)", out.read_text())
+    self.assertIn("85.0 ± 7.1 |", say.call_args.args[0])
+    self.assertIn("n = 2", say.call_args.args[0])
 
   def test_other_rows_are_refused(self):
     runs = self.runs()
