@@ -5,31 +5,41 @@ dicts; each is one run of the study with these fields changed, in a folder of
 its own below the sweep's workdir. Without `--run` the commands are printed, one
 a line, to be spread over machines as one likes; with it they run one after
 another. Either way, running the same command again goes on where it stopped,
-and once all runs are there it writes their table.
+and once all runs are there it writes their tables.
+
+`--config.FIELD=VALUE` changes a field of every run. A stage that does not
+differ between runs is made by the first that comes to it; the others link to it
+(main's `--reuse`).
 
 Commands:
-  python launch/sweep.py --config=configs/quickstart.py
-  python launch/sweep.py --config=configs/quickstart.py --run
+  python launch/sweep.py --config=quickstart
+  python launch/sweep.py --config=quickstart --run
+  python launch/sweep.py --config=cifar_robust --run --config.data.D.data_dir=DIR
 
 Written into the sweep's workdir (runs/<config's name>_sweep by default):
-  sweep.json  every run's rows; mean and spread of each row over seeds
-  sweep.md    the same as tables
+  sweep.json  every run's rows; mean, spread and count of each row over seeds
+  sweep.md    the same as tables, and so every other table of results.md
 """
 
 import argparse
 import hashlib
-import importlib.util
 import json
+import os
 import pathlib
 import re
 import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from robust_features.recipes import config_file  # noqa: E402
+from robust_features.study import publish  # noqa: E402
+from robust_features.study.report import spread, tables  # noqa: E402
+
 Changes = dict[str, Any]
-_FIELD = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _STOPPED = (130, 143, -2, -15)  # Exit statuses of a run asked to stop.
 
 
@@ -53,31 +63,22 @@ def load_sweep(config: str) -> list[Changes]:
   """Returns what `sweep()` of a config file returns, checked.
 
   Args:
-    config: Path of the file, with or without `:variant`.
+    config: As main takes it.
 
   Raises:
-    ValueError: If there is no such file or function, or the list is empty,
-      repeats itself or names no fields.
+    ValueError: If there is no such file or function, or the list is empty or
+      repeats itself.
   """
-  path = pathlib.Path(config.partition(":")[0])
-  if not path.is_file():
-    raise ValueError(f"--config: there is no file {str(path)!r}")
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  if spec is None or spec.loader is None:
-    raise ValueError(f"--config must be a Python file, got {str(path)!r}")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = config_file.find_module(config)
   if not hasattr(module, "sweep"):
-    raise ValueError(f"{path} defines no sweep()")
-  found = [dict(changes) for changes in module.sweep()]
+    raise ValueError(f"{config} defines no sweep(), which returns a list")
+  found = config_file.call(config, module.sweep)
+  found = [dict(changes) for changes in found]
   if not found:
-    raise ValueError(f"sweep() of {path} is empty")
+    raise ValueError(f"sweep() of {config} is empty")
   for changes in found:
-    for field in changes:
-      if not _FIELD.fullmatch(field):
-        raise ValueError(f"sweep() of {path} names no field: {field!r}")
     if found.count(changes) > 1:
-      raise ValueError(f"sweep() of {path} repeats {changes}")
+      raise ValueError(f"sweep() of {config} repeats {changes}")
   return found
 
 
@@ -119,20 +120,33 @@ def make_runs(
   config: str,
   workdir: pathlib.Path,
   sweep: list[Changes],
+  overrides: Mapping[str, str],
   python: str = sys.executable,
 ) -> list[Run]:
   """Returns the runs of a sweep.
 
+  Args:
+    config: As main takes it.
+    workdir: Of the sweep.
+    sweep: What each run changes.
+    overrides: {field: text} of every run.
+    python: The interpreter.
+
   Raises:
-    ValueError: If two of them would share a folder.
+    ValueError: If a field is not there or takes no such value, if a run changes
+      what is overridden, or if two would share a folder.
   """
   runs = []
   for changes in sweep:
+    fields = {field: _text(value) for field, value in changes.items()}
+    if both := sorted(overrides.keys() & fields.keys()):
+      raise ValueError(f"--config.{both[0]} is what the sweep itself changes")
+    config_file.load(config, {**overrides, **fields})  # Sees what is wrong now.
     name = run_name(changes)
-    folder = workdir / name
     command = [python, "-m", "robust_features.main", f"--config={config}"]
-    command += [f"--config.{k}={_text(v)}" for k, v in changes.items()]
-    runs.append(Run(name, changes, folder, [*command, f"--workdir={folder}"]))
+    command += [f"--config.{k}={v}" for k, v in {**overrides, **fields}.items()]
+    command += [f"--workdir={workdir / name}", f"--reuse={workdir}"]
+    runs.append(Run(name, changes, workdir / name, command))
   names = [run.name for run in runs]
   for name in names:
     if names.count(name) > 1:
@@ -158,19 +172,53 @@ def run_all(runs: list[Run]) -> list[Run]:
   return failed
 
 
-def _is_seed(field: str) -> bool:
-  return _last(field) == "seed"
+# What came of it.
 
 
-def _summary(values: list[float]) -> dict[str, float]:
-  """Returns mean, sample standard deviation, extremes and count."""
+def collect(config: str, runs: list[Run]) -> dict[str, Any]:
+  """Returns the content of `sweep.json` from the runs that have finished."""
+  finished = []
+  for run in runs:
+    path = run.workdir / "results.json"
+    if path.is_file():
+      finished.append((run, json.loads(path.read_text())))
+  groups: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
+  for run, results in finished:
+    setting = {k: v for k, v in run.changes.items() if _last(k) != "seed"}
+    groups.setdefault(run_name(setting), []).append((run, results))
   return {
-    "mean": statistics.fmean(values),
-    "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-    "min": min(values),
-    "max": max(values),
-    "count": len(values),
-  }
+    "config": config,
+    "missing": [run.name for run in runs
+                if run.name not in {done.name for done, _ in finished}],
+    "runs": [
+      {
+        "name": run.name,
+        "changes": run.changes,
+        "rows": results["rows"],
+        "validation": _validation(results),
+      }
+      for run, results in finished
+    ],
+    "groups": [
+      {
+        "name": name,
+        "runs": [run.name for run, _ in members],
+        "rows": summarize_rows([results["rows"] for _, results in members]),
+        "tables": [
+          {"title": title, "rows": table.rows, "num_words": table.num_words}
+          for title, table in spread.merge([_tables(r) for _, r in members])
+        ],
+      }
+      for name, members in groups.items()
+    ],
+  }  # fmt: skip
+
+
+def _tables(results: dict[str, Any]) -> list[Any]:
+  """Returns the sections of a run's results, its table first."""
+  rows = [("", [tables.table(results)])] if results["rows"] else []
+  made, measured = publish.sections(results)
+  return [*rows, *made, *measured]
 
 
 def summarize_rows(tables: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -197,39 +245,15 @@ def summarize_rows(tables: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
   return rows
 
 
-def collect(config: str, runs: list[Run]) -> dict[str, Any]:
-  """Returns the content of `sweep.json` from the runs that have finished."""
-  finished = []
-  for run in runs:
-    path = run.workdir / "results.json"
-    if path.is_file():
-      finished.append((run, json.loads(path.read_text())))
-  groups: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
-  for run, results in finished:
-    setting = {k: v for k, v in run.changes.items() if not _is_seed(k)}
-    groups.setdefault(run_name(setting), []).append((run, results))
+def _summary(values: list[float]) -> dict[str, float]:
+  """Returns mean, sample standard deviation, extremes and count."""
   return {
-    "config": config,
-    "missing": [run.name for run in runs
-                if run.name not in {done.name for done, _ in finished}],
-    "runs": [
-      {
-        "name": run.name,
-        "changes": run.changes,
-        "rows": results["rows"],
-        "validation": _validation(results),
-      }
-      for run, results in finished
-    ],
-    "groups": [
-      {
-        "name": name,
-        "runs": [run.name for run, _ in members],
-        "rows": summarize_rows([results["rows"] for _, results in members]),
-      }
-      for name, members in groups.items()
-    ],
-  }  # fmt: skip
+    "mean": statistics.fmean(values),
+    "std": statistics.stdev(values) if len(values) > 1 else 0.0,
+    "min": min(values),
+    "max": max(values),
+    "count": len(values),
+  }
 
 
 def _validation(results: dict[str, Any]) -> dict[str, float]:
@@ -247,34 +271,18 @@ def markdown(summary: dict[str, Any]) -> str:
   lines = [f"# Sweep of {summary['config']}", ""]
   for group in summary["groups"]:
     count = len(group["runs"])
-    lines += [f"## {group['name']}", ""]
-    lines += [_table(group["rows"]), ""]
-    runs = "run" if count == 1 else "runs"
-    lines += [f"{count} {runs}: {', '.join(group['runs'])}", ""]
+    n = f"n = {count}: {', '.join(group['runs'])}"
+    if count > 1:
+      n += "; mean ± standard deviation"
+    lines += [f"## {group['name']}", "", n, ""]
+    for table in group["tables"]:
+      if table["title"]:
+        lines += [f"### {table['title']}", ""]
+      lines += [tables.aligned(table["rows"], table["num_words"]), ""]
   lines += _validation_table(summary["runs"])
   if summary["missing"]:
     lines += [f"Missing: {', '.join(summary['missing'])}", ""]
   return "\n".join(lines)
-
-
-def _cell(summary: dict[str, float] | None) -> str:
-  if summary is None:
-    return "-"
-  mean = f"{100 * summary['mean']:.2f}"
-  if summary["count"] < 2:
-    return mean
-  low, high = 100 * summary["min"], 100 * summary["max"]
-  return f"{mean} ± {100 * summary['std']:.2f} ({low:.2f} to {high:.2f})"
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-  """Returns mean ± standard deviation (extremes) of every row, in percent."""
-  radii = sorted({e for row in rows for e in row["robust_accuracy"]}, key=float)
-  cells = [["model", "accuracy", *(f"eps={eps}" for eps in radii)]]
-  for row in rows:
-    robust = [_cell(row["robust_accuracy"].get(eps)) for eps in radii]
-    cells.append([row["title"], _cell(row["accuracy"]), *robust])
-  return _aligned(cells)
 
 
 def _validation_table(runs: list[dict[str, Any]]) -> list[str]:
@@ -288,27 +296,21 @@ def _validation_table(runs: list[dict[str, Any]]) -> list[str]:
     cells.append(
       [run["name"], *("-" if v is None else f"{100 * v:.2f}" for v in found)]
     )
-  return ["## Validation accuracy", "", _aligned(cells), ""]
+  return ["## Validation accuracy", "", tables.aligned(cells), ""]
 
 
-def _aligned(rows: list[list[str]]) -> str:
-  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-  rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
-  lines = []
-  for row in [rows[0], rule, *rows[1:]]:
-    cells = [row[0].ljust(widths[0])]
-    cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-    lines.append("| " + " | ".join(cells) + " |")
-  return "\n".join(lines)
+# The command line.
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
   """Returns the command line's flags."""
   parser = argparse.ArgumentParser(
-    description="Runs a study many times over.", allow_abbrev=False
+    description="Runs a study many times over; --config.FIELD=VALUE changes a "
+    "field of every run.",
+    allow_abbrev=False,
   )
   parser.add_argument(
-    "--config", required=True, help="file with a sweep(); :variant allowed"
+    "--config", required=True, help="a config with a sweep(); :variant allowed"
   )
   parser.add_argument(
     "--workdir", help="parent of the runs' folders; default runs/<name>_sweep"
@@ -319,19 +321,28 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
+def _print(text: str) -> None:
+  """Prints text, of which a reader such as `head` may want only some."""
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: list[str] | None = None) -> None:
   """Prints or runs the sweep."""
-  args = parse(argv)
-  stem = pathlib.Path(args.config.partition(":")[0]).stem
-  workdir = pathlib.Path(args.workdir or f"runs/{stem}_sweep")
-  python = sys.executable if args.run else "python"
   try:
+    overrides, rest = config_file.split_overrides(argv or sys.argv[1:])
+    args = parse(rest)
+    name = config_file.load(args.config, overrides).name
+    workdir = pathlib.Path(args.workdir or f"runs/{name}_sweep")
+    python = sys.executable if args.run else "python"
     sweep = load_sweep(args.config)
-    runs = make_runs(args.config, workdir, sweep, python)
+    runs = make_runs(args.config, workdir, sweep, overrides, python)
   except ValueError as error:
     sys.exit(f"error: {error}")
   if not args.run:
-    print("\n".join(shlex.join(run.command) for run in runs))
+    _print("\n".join(shlex.join(run.command) for run in runs))
     return
   failed = run_all(runs)
   summary = collect(args.config, runs)
@@ -339,7 +350,7 @@ def main(argv: list[str] | None = None) -> None:
   text = markdown(summary)
   (workdir / "sweep.json").write_text(json.dumps(summary, indent=2) + "\n")
   (workdir / "sweep.md").write_text(text)
-  print(text)
+  _print(text)
   if failed:
     sys.exit(f"error: failed: {', '.join(run.name for run in failed)}")
 

@@ -205,11 +205,15 @@ def construct(
     The manifest.
 
   Raises:
-    ValueError: If a model is missing or idle, the radius exceeds the box, or a
-      shard on disk is damaged.
+    ValueError: If images or labels are none, a model is missing or idle or has
+      too few logits, the radius exceeds the box, or a shard on disk is damaged.
     preemption.Stopped: If the process was asked to stop.
   """
   check_models(cfg, bool(repel), spared_by is not None, teacher is not None)
+  given = (model, variables), *repel, spared_by, teacher
+  for network in filter(None, given):
+    evaluate.check_fit(*network, dataset)
+  ds.check(pool, where="pool")
   if not math.isinf(cfg.attack.eps):
     attacks.check_radius(
       "attack.eps", cfg.attack.eps, cfg.attack.norm, dataset.image_shape

@@ -125,8 +125,9 @@ def predict(
   """Returns logits `[N, K]` of images `[N, H, W, C]`.
 
   Raises:
-    ValueError: If the model's outputs are not finite.
+    ValueError: If the images are none, or the model's outputs are not finite.
   """
+  ds.check_images(images)
   batch_size = batching.even_batch(batch_size, len(images))
   images = sharding.replicate(images)
   logits = batching.map_batches(
@@ -149,7 +150,12 @@ def _representation(model, variables, images, indices):
 def represent(
   model: models.Model, variables, images: np.ndarray, batch_size: int
 ) -> np.ndarray:
-  """Returns representations `[N, D]` of images `[N, H, W, C]`."""
+  """Returns representations `[N, D]` of images `[N, H, W, C]`.
+
+  Raises:
+    ValueError: If the images are none, or the network tells no representation.
+  """
+  ds.check_images(images)
   batch_size = batching.even_batch(batch_size, len(images))
   images = sharding.replicate(images)
   return batching.map_batches(
@@ -169,9 +175,34 @@ def _require_labels(labels: np.ndarray, logits: np.ndarray) -> None:
 
 
 def accuracy(model, variables, dataset: ds.Dataset, batch_size: int) -> float:
-  """Returns the fraction of a data set that is classified correctly."""
+  """Returns the fraction of a data set that is classified correctly.
+
+  Raises:
+    ValueError: If images or labels are none, or outputs are not finite.
+  """
+  ds.check(dataset)
   logits = predict(model, variables, dataset.images, batch_size)
+  _require_labels(dataset.labels, logits)
   return float((logits.argmax(1) == dataset.labels).mean())
+
+
+def check_fit(model: models.Model, variables, dataset: ds.Dataset) -> None:
+  """Checks that a network knows the classes of a data set.
+
+  Nothing is computed: shapes alone tell.
+
+  Raises:
+    ValueError: If images or labels are none, or there are too few logits.
+  """
+  ds.check(dataset)
+  x = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
+  apply = functools.partial(models.apply, model)
+  found = jax.eval_shape(apply, variables, x).logits.shape[1]
+  if found < dataset.num_classes:
+    raise ValueError(
+      f"the data have {dataset.num_classes} classes, but the network gives "
+      f"{found} logits"
+    )
 
 
 def classification_objective(
@@ -285,7 +316,8 @@ def evaluate(
     measured: Where batches are kept that an earlier sitting attacked.
 
   Raises:
-    ValueError: If a radius exceeds the box, or outputs are not finite.
+    ValueError: If images or labels are none, a radius exceeds the box, or
+      outputs are not finite.
   """
   start = time.monotonic()
   for eps in cfg.eps:

@@ -47,6 +47,11 @@ _PROCESS_ID = flags.DEFINE_integer(
 _ONLY = flags.DEFINE_string(
   "only", None, "Name of a stage: runs it and what it needs, nothing else."
 )
+_REUSE = flags.DEFINE_string(
+  "reuse", None,
+  "Another --workdir, or a folder of such: finished stages that do not differ "
+  "are linked to instead of made again.",
+)  # fmt: skip
 _CACHE = flags.DEFINE_string(
   "compilation_cache",
   "~/.cache/robust_features/jax",
@@ -149,7 +154,8 @@ def _act(overrides: dict[str, str]) -> None:
     print(outlook.dry_run(study))
   else:
     files.require_shared(folder)
-    run.complete(study, _ONLY.value)
+    reuse = workdir.resolve(_REUSE.value) if _REUSE.value else None
+    run.complete(study, _ONLY.value, reuse)
 
 
 def main(overrides: dict[str, str], argv: list[str]) -> None:

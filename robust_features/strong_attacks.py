@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from robust_features import attacks, models
+from robust_features import attacks, evaluate, models
 from robust_features.attacks import autoattack, carlini_wagner
 from robust_features.data import dataset as ds
 from robust_features.runtime import batching, preemption, sharding
@@ -144,8 +144,12 @@ def nearest_errors(
   Robust accuracy at eps is the fraction above eps. The second value is the
   share of images that met a gradient that is not finite.
 
+  Raises:
+    ValueError: If images or labels are none, or there are too few logits.
+
   Reference: arXiv:1608.04644, section VI.A.
   """
+  evaluate.check_fit(model, variables, dataset)
   images, labels = sharding.replicate((dataset.images, dataset.labels))
   batch_size = batching.even_batch(batch_size, dataset.num_examples)
   attack = functools.partial(

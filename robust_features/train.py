@@ -172,6 +172,8 @@ def train(
   """
   workdir = pathlib.Path(workdir)
   ds.check(train_set, where="training set")
+  if validation_set.num_examples:
+    ds.check(validation_set, where="validation set")
   models.check(model, train_set.image_shape, train_set.num_classes)
   check_fit(cfg, train_set.num_examples, train_set.image_shape)
   with Checkpoints(workdir / "checkpoints") as checkpoints:

@@ -142,8 +142,14 @@ def make_examples(
     key: Folded with each example's index.
 
   Raises:
+    ValueError: If images or labels are none, there are too few logits, or the
+      radius exceeds the box.
     preemption.Stopped: If the process was asked to stop.
   """
+  evaluate.check_fit(model, variables, dataset)
+  attacks.check_radius(
+    "attack.eps", cfg.attack.eps, cfg.attack.norm, dataset.image_shape
+  )
   target_key, away_key, towards_key = jax.random.split(key, 3)
   y = dataset.labels
   classes = target_classes(cfg.target, y, dataset.num_classes, target_key)

@@ -61,8 +61,11 @@ def linear_usefulness(
     z: Standard errors that a claim of usefulness or robustness needs.
 
   Raises:
-    ValueError: If there are fewer than two classes or the norm is unknown.
+    ValueError: If images or labels are none, there are fewer than two classes,
+      the norm is unknown or the radius exceeds the box.
   """
+  _check(images, labels)
+  attacks.check_radius("eps", eps, norm, images.shape[1:])
   x = np.asarray(ds.to_float(images)).reshape(len(images), -1)
   _, singular, rows = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
   rows = rows[singular > singular[0] * 1e-5]
@@ -111,8 +114,11 @@ def representation_usefulness(
     measured: Where batches are kept that an earlier sitting attacked.
 
   Raises:
-    ValueError: If there are fewer than two classes, or a coordinate is none.
+    ValueError: If images or labels are none, there are fewer than two classes,
+      a coordinate is none, or the radius exceeds the box.
   """
+  _check(images, labels)
+  attacks.check_radius("cfg.eps", cfg.eps, cfg.norm, images.shape[1:])
   measured = measured or Measured()
   indices = np.arange(len(images))
   size = batching.even_batch(batch_size, len(images))
@@ -177,6 +183,17 @@ def _chosen(coordinates: tuple[int, ...], dim: int) -> np.ndarray:
   return np.asarray(coordinates, np.int32)
 
 
+def _check(images: np.ndarray, labels: np.ndarray) -> None:
+  """Raises ValueError unless these are images, each of a class."""
+  ds.check_images(images)
+  labels = np.asarray(labels)
+  if labels.shape != (len(images),) or labels.min() < 0 or not labels.max():
+    raise ValueError(
+      f"labels must be {len(images)} of at least two classes from 0 on, got "
+      f"{len(labels)} from {labels.min()} to {labels.max()}"
+    )
+
+
 def _assign(values: np.ndarray, labels) -> tuple[np.ndarray, np.ndarray]:
   """Returns each feature's class `[F]` and signed labels y `[N, F]`.
 
@@ -185,11 +202,6 @@ def _assign(values: np.ndarray, labels) -> tuple[np.ndarray, np.ndarray]:
   """
   labels = np.asarray(labels)
   num_classes = int(labels.max()) + 1
-  if num_classes < 2 or len(labels) != len(values):
-    raise ValueError(
-      f"labels must be {len(values)} of at least two classes, got "
-      f"{len(labels)} of {num_classes}"
-    )
   y = np.asarray(us.one_vs_rest(jnp.asarray(labels), num_classes))
   # Usefulness against an unbalanced y is largest for the largest class, so the
   # classes compete by correlation instead.

@@ -276,7 +276,7 @@ class StageTest(parameterized.TestCase):
     self.assertEqual(first["learner_accuracy"], second["learner_accuracy"])
     self.assertEqual(found["rank_correlation"],
                      {"untargeted": None, "targeted": None})  # fmt: skip
-    self.assertEqual(found["paper"], [])  # Toys are not its data.
+    self.assertEqual(found["paper"], [])  # These are other images.
     text = (self.folder / "run" / "results.md").read_text()
     self.assertIn("scatter: examples of base (mlp)", text)
     self.assertTrue((self.folder / "run/figures/scatter.png").exists())

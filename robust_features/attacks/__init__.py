@@ -1,6 +1,6 @@
 """Attacks: projected gradient ascent and what is built beside it."""
 
-from robust_features.attacks import losses
+from robust_features.attacks import autoattack, losses
 from robust_features.attacks.carlini_wagner import CarliniWagnerConfig
 from robust_features.attacks.geometry import (
   check_radius,
@@ -13,6 +13,7 @@ __all__ = [
   "AttackConfig",
   "AttackResult",
   "CarliniWagnerConfig",
+  "autoattack",
   "check_radius",
   "example_keys",
   "losses",

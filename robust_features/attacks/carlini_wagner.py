@@ -84,10 +84,14 @@ def minimize_distance(
     x: `[B, H, W, C]` float32 images in [0, 1].
     y: `[B]` integer labels.
     cfg: Steps and bisection.
+
+  Raises:
+    ValueError: If images are not float32 `[B, H, W, C]` in [0, 1] (their range
+      is looked at outside `jit` only).
   """
-  chex.assert_rank([x, y], [4, 1])
+  geometry.check_images(x)
   chex.assert_equal_shape_prefix([x, y], 1)
-  chex.assert_type([x, y], [jnp.float32, int])
+  chex.assert_type(y, int)
 
   def to_image(w):
     return 0.5 * (jnp.tanh(w) + 1.0)

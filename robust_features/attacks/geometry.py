@@ -15,9 +15,36 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+from jax import core
 
 NORMS = ("l2", "linf")
 SLACK = 1e-6  # Part of an l2 radius that keeps clear of rounding.
+
+
+def check_images(x: jax.Array) -> None:
+  """Checks what every attack wants of images.
+
+  What is traced has no values to look at; its type and shape are looked at.
+
+  Raises:
+    ValueError: Unless they are float32 `[B, H, W, C]` in [0, 1].
+  """
+  if x.ndim != 4:
+    raise ValueError(f"x must be [B, H, W, C], got shape {x.shape}")
+  if x.dtype != jnp.float32:
+    raise ValueError(f"x must be float32 in [0, 1], got {x.dtype}")
+  if x.shape[1] in (1, 3) and x.shape[3] > 4:
+    raise ValueError(
+      f"x must be [B, H, W, C], got {x.shape}, which looks like [B, C, H, W]"
+    )
+  if isinstance(x, core.Tracer) or not x.size:
+    return
+  with jax.ensure_compile_time_eval():  # A constant of somebody's jit, too.
+    low, high = float(x.min()), float(x.max())
+  if not (low >= 0.0 and high <= 1.0):  # Written so that NaN fails.
+    raise ValueError(
+      f"x must be in [0, 1], got values from {low:g} to {high:g}"
+    )
 
 
 def max_radius(norm: str, shape: tuple[int, ...]) -> float:

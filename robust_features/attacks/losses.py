@@ -2,16 +2,39 @@
 
 Every function maps logits `[B, K]` and labels `[B]` to float32 values `[B]`;
 an attack climbs them. Nothing is averaged here: an image's attack must not
-depend on its batch.
+depend on its batch. Labels that are no class raise ValueError, or where they
+are traced, and have no values yet, give NaN.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax import core
+
+
+def _check_labels(logits: jax.Array, y: jax.Array) -> None:
+  """Raises ValueError unless labels are classes; NaN would come of others.
+
+  What is traced has no values to look at.
+  """
+  if y.shape != logits.shape[:1] or not jnp.issubdtype(y.dtype, jnp.integer):
+    raise ValueError(
+      f"y must be {logits.shape[0]} integers, got {y.dtype} of shape {y.shape}"
+    )
+  if isinstance(y, core.Tracer) or not y.size:
+    return
+  labels = np.asarray(y)
+  if labels.min() < 0 or labels.max() >= logits.shape[1]:
+    raise ValueError(
+      f"y must be in [0, {logits.shape[1]}), got values from {labels.min()} to "
+      f"{labels.max()}"
+    )
 
 
 def _at(logits: jax.Array, y: jax.Array) -> jax.Array:
   """Returns the logit of class `y` of every row, `[B]`."""
+  _check_labels(logits, y)
   return jnp.take_along_axis(logits, y[:, None], axis=1)[:, 0]
 
 
@@ -23,6 +46,7 @@ def _largest_other(logits: jax.Array, y: jax.Array) -> jax.Array:
 
 def cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
   """Returns the cross-entropy in nats, `[B]`."""
+  _check_labels(logits, y)
   logits = logits.astype(jnp.float32)
   return optax.softmax_cross_entropy_with_integer_labels(logits, y)
 

@@ -20,7 +20,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import core
 
 from robust_features.attacks import geometry
 
@@ -165,8 +164,8 @@ def maximize(
     ValueError: If images are not float32 `[B, H, W, C]` in [0, 1] (their range
       is looked at outside `jit` only), or the objective is no value an image.
   """
-
-  _check_contract(x, keys, cfg)
+  geometry.check_images(x)
+  chex.assert_shape(keys, x.shape[:1])
   if x_init is not None:
     chex.assert_equal_shape([x, x_init])
 
@@ -248,29 +247,6 @@ def _scored(objective_fn: ObjectiveFn, shape: tuple[int, ...], draws: bool):
     return value.sum(), score
 
   return evaluate
-
-
-def _check_contract(x: jax.Array, keys: jax.Array, cfg: AttackConfig) -> None:
-  """Raises ValueError for images that `maximize` is not defined on.
-
-  What is traced has no values to look at; its type and shape are looked at.
-  """
-  chex.assert_rank(x, 4)
-  chex.assert_shape(keys, x.shape[:1])
-  if x.dtype != jnp.float32:
-    raise ValueError(f"x must be float32 in [0, 1], got {x.dtype}")
-  if x.shape[1] in (1, 3) and x.shape[3] > 4:
-    raise ValueError(
-      f"x must be [B, H, W, C], got {x.shape}, which looks like [B, C, H, W]"
-    )
-  if isinstance(x, core.Tracer):
-    return
-  with jax.ensure_compile_time_eval():  # A constant of somebody's jit, too.
-    low, high = float(x.min()), float(x.max())
-  if not (low >= 0.0 and high <= 1.0):
-    raise ValueError(
-      f"x must be in [0, 1], got values from {low:g} to {high:g}"
-    )
 
 
 def _better(old, new):

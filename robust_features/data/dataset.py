@@ -108,23 +108,13 @@ def check(dataset: Dataset, *, where: str = "data set") -> None:
     DataError: Wrong rank, type, length or range, or no example at all.
   """
   images, labels = dataset.images, dataset.labels
-  if images.ndim != 4:
-    raise DataError(
-      f"{where}: images must be [N, H, W, C], got shape {images.shape}"
-    )
-  if images.dtype not in (np.uint8, np.float32):
-    raise DataError(
-      f"{where}: images must be uint8 or float32, got dtype {images.dtype}"
-    )
+  check_images(images, where=where)
   if labels.dtype != np.int32 or labels.ndim != 1:
     raise DataError(
       f"{where}: labels must be int32 [N], got {labels.dtype} {labels.shape}"
     )
   if len(images) != len(labels):
     raise DataError(f"{where}: {len(images)} images but {len(labels)} labels")
-  if not images.size:
-    raise DataError(f"{where}: holds no image, got shape {images.shape}")
-  _check_range(images, where)
   _check_label_range(labels, dataset.num_classes, where)
   if len(dataset.class_names) != dataset.num_classes:
     raise DataError(
@@ -139,8 +129,31 @@ def check(dataset: Dataset, *, where: str = "data set") -> None:
       )
 
 
-def _check_range(images: np.ndarray, where: str) -> None:
-  """Raises unless float images lie in [0, 1]; uint8 cannot be outside."""
+def check_images(images: np.ndarray, *, where: str = "images") -> None:
+  """Raises if images cannot be what they should be.
+
+  Args:
+    images: To be `[N, H, W, C]`, uint8, or float32 in [0, 1].
+    where: What the message calls them: a file or a source.
+
+  Raises:
+    DataError: Wrong rank, type, order of axes or range, or no image at all.
+  """
+  if images.ndim != 4:
+    raise DataError(
+      f"{where}: images must be [N, H, W, C], got shape {images.shape}"
+    )
+  if images.dtype not in (np.uint8, np.float32):
+    raise DataError(
+      f"{where}: images must be uint8 or float32, got dtype {images.dtype}"
+    )
+  if not images.size:
+    raise DataError(f"{where}: holds no image, got shape {images.shape}")
+  if images.shape[1] in (1, 3) and images.shape[3] > 4:
+    raise DataError(
+      f"{where}: images must be [N, H, W, C], got shape {images.shape}, which"
+      " looks like [N, C, H, W]; transpose them"
+    )
   if images.dtype == np.uint8:
     return
   low, high = float(images.min()), float(images.max())

@@ -147,6 +147,11 @@ def _call(model: Model, variables, x, **how) -> Any:
   _require_model(model)
   if x.ndim != 4:
     raise ValueError(f"images must be [B, H, W, C], got shape {x.shape}")
+  if x.shape[1] in (1, 3) and x.shape[3] > 4:
+    raise ValueError(
+      f"images must be [B, H, W, C], got {x.shape}, which looks like "
+      "[B, C, H, W]; transpose them"
+    )
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(
       f"images must be floats in [0, 1], got {x.dtype}; divide by 255"

@@ -20,6 +20,8 @@ def remade(directory: pathlib.Path):
 
 def remedy(directory: pathlib.Path) -> str:
   """Returns what makes a stage whole again, whatever is wrong with it."""
+  # Of a stage that was taken from another run, the folder, not the link to it.
+  directory = directory.resolve() if directory.is_symlink() else directory
   return (
     f"delete the folder {directory} and run the same command, which makes the "
     "stage again"

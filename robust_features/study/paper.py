@@ -1,21 +1,16 @@
 """The paper's printed numbers, to stand beside ours; fractions in [0, 1].
 
+They stand there where the data are the paper's, and nowhere else.
+
 Reference: arXiv:1905.02175v4, tables 1, 7, 8, 9 and 10, figures 3 and 13.
 """
 
 from typing import Any
 
-from robust_features.data.dataset import Dataset
+from robust_features.study.graph import Plan
 
-# The paper's data. Its numbers are no measure of others, whatever their model.
-_CLASSES = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
-            "horse", "ship", "truck"}  # fmt: skip
-_IMAGE_SHAPE = (32, 32, 3)
-
-
-def is_about(data: Dataset) -> bool:
-  """Returns whether images are CIFAR-10's, or were made of them."""
-  return set(data.class_names) == _CLASSES and data.image_shape == _IMAGE_SHAPE
+# (source, name) of the data that the numbers are of.
+_DATA = (("tfds", "cifar10"), ("npz", "cifar10.1_v6"))
 
 
 def _row(source: str, accuracy: float, **robust: float) -> dict[str, Any]:
@@ -81,3 +76,12 @@ TRANSFER = {
     _point("ResNet-50", 0.4470, 0.9870, 0.716),
   ),
 }
+
+
+def applies(plan: Plan, name: str) -> bool:
+  """Returns whether a stage, and all that it needs, is of the paper's data."""
+  node = plan.nodes[name]
+  own = [plan.data[source] for source in node.sources]
+  return all((cfg.source, cfg.name) in _DATA for cfg in own) and all(
+    applies(plan, parent) for parent in node.parents
+  )

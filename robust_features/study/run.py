@@ -17,6 +17,7 @@ from robust_features.study import (
 from robust_features.study.graph import Study
 from robust_features.study.kinds import KINDS
 from robust_features.study.parse import parse
+from robust_features.study.reuse import take
 
 
 class FailedError(ValueError):
@@ -33,12 +34,16 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
   return complete(Study(parse(config), pathlib.Path(workdir)))
 
 
-def complete(study: Study, only: str | None = None) -> dict[str, Any]:
+def complete(
+  study: Study, only: str | None = None, reuse: pathlib.Path | None = None
+) -> dict[str, Any]:
   """Runs every stage that is missing; writes and returns the results.
 
   Args:
     study: What to run; nothing is written where it cannot be.
     only: A stage: it and what it needs are run, and no results are written.
+    reuse: A workdir, or a folder of workdirs, whose finished stages that do not
+      differ are linked to instead of made again.
 
   Returns:
     The content of `results.json`, or the stage's result.
@@ -57,6 +62,7 @@ def complete(study: Study, only: str | None = None) -> dict[str, Any]:
   study.preflight(names)
   with hold(study.workdir):
     _claim(study)
+    take(study, names, reuse)
     _run_stages(study, names)
     if only:
       return study.require(only)

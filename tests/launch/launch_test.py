@@ -1,6 +1,8 @@
 """The sweep: what it prints, runs and sums up; and the kills of a study."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import pathlib
 import shlex
@@ -42,7 +44,7 @@ def get_config(variant=""):
   return config
 
 def sweep():
-  return [{"seed": seed} for seed in (0, 1)]
+  return [{"stages.row.evaluate.num_steps": steps} for steps in (1, 2)]
 """
 
 
@@ -72,18 +74,35 @@ class SweepTest(parameterized.TestCase):
     return path
 
   def test_prints_one_command_a_line(self):
-    config = self.write(STUDY)
-    found = run(sys.executable, LAUNCH / "sweep.py", f"--config={config}:x")
-    self.assertEqual(found.returncode, 0, found.stderr)
-    lines = [shlex.split(line) for line in found.stdout.splitlines()]
+    config, root = self.write(STUDY), folder(self) / "a b"
+    found = self.printed(
+      f"--config={config}:x", f"--workdir={root}",
+      "--config.stages.standard.train.adversary.eps=8/255",
+    )  # fmt: skip
+    field = "stages.row.evaluate.num_steps"
     self.assertEqual(
-      lines,
+      [shlex.split(line) for line in found],
       [
         ["python", "-m", "robust_features.main", f"--config={config}:x",
-         f"--config.seed={seed}", f"--workdir=runs/tiny_sweep/seed={seed}"]
-        for seed in (0, 1)
+         "--config.stages.standard.train.adversary.eps=8/255",
+         f"--config.{field}={steps}",
+         f"--workdir={root}/row,num_steps={steps}", f"--reuse={root}"]
+        for steps in (1, 2)
       ],
     )  # fmt: skip
+
+  def printed(self, *arguments):
+    """Returns the lines that the sweep prints, in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+      sweep.main(list(arguments))
+    return out.getvalue().splitlines()
+
+  def test_a_reader_that_wants_only_some(self):
+    script = f"'{sys.executable}' launch/sweep.py --config=cifar_nonrobust"
+    script = f"set -o pipefail; {script} --config.data.D.data_dir=x | head -n 1"
+    found = run("bash", "-c", script)
+    self.assertEqual((found.returncode, found.stderr), (0, ""))
+    self.assertLen(found.stdout.splitlines(), 1)
 
   def test_runs_and_sums_up(self):
     config, root = self.write(STUDY), folder(self)
@@ -93,37 +112,48 @@ class SweepTest(parameterized.TestCase):
     )  # fmt: skip
     self.assertEqual(found.returncode, 0, found.stderr)
     summary = json.loads((root / "sweep.json").read_text())
+    first, second = (root / f"row,num_steps={steps}" for steps in (1, 2))
     results = [
-      json.loads((root / f"seed={seed}" / "results.json").read_text())
-      for seed in (0, 1)
+      json.loads((path / "results.json").read_text())
+      for path in (first, second)
     ]
-    (group,) = summary["groups"]
-    (row,) = group["rows"]
-    one, other = (r["rows"][0]["accuracy"] for r in results)
-    self.assertEqual([r["seed"] for r in results], [0, 1])
-    self.assertEqual(row["name"], "row")
-    self.assertAlmostEqual(row["accuracy"]["mean"], (one + other) / 2)
-    self.assertAlmostEqual(row["accuracy"]["std"], abs(one - other) / 2**0.5)
-    self.assertIn("standard training", (root / "sweep.md").read_text())
-    models = [r["models"]["standard"]["digest"] for r in results]
-    self.assertNotEqual(*models)
+    attacks = [r["rows"][0]["attack"]["num_steps"] for r in results]
+    self.assertEqual(attacks, [1, 2])
+    # What does not differ was made once.
+    self.assertFalse((first / "standard").is_symlink())
+    self.assertEqual(
+      (second / "standard").resolve(), (first / "standard").resolve()
+    )
+    self.assertFalse((second / "row").is_symlink())
+    self.assertEqual([g["name"] for g in summary["groups"]],
+                     [first.name, second.name])  # fmt: skip
+    text = (root / "sweep.md").read_text()
+    for part in ("| standard training |", "### Models", "n = 1: row,num_steps"):
+      self.assertIn(part, text)
 
   @parameterized.parameters(
     ("x = 1", "defines no sweep"),
     ("def sweep(): return []", "is empty"),
     ("def sweep(): return [{'a': 1}, {'a': 1}]", "repeats"),
-    ("def sweep(): return [{'a b': 1}]", "names no field: 'a b'"),
+    ("def sweep(): return [{'a b': 1}]", "config has no field a b; there are"),
+    ("def sweep(): return [{'stages.row.title.x': 1}]", "row.title is no sect"),
+    ("def sweep(): return [{'models.main.width': 'x'}]", "width must be a num"),
+    ("def sweep(): 1 / 0", "line .*ZeroDivisionError"),
   )
   def test_bad_sweeps_are_one_line(self, text, message):
-    with self.assertRaisesRegex(ValueError, message):
-      sweep.load_sweep(str(self.write(text)))
+    text = STUDY.partition("def sweep")[0] + text
+    with self.assertRaisesRegex(SystemExit, f"^error: .*{message}"):
+      sweep.main([f"--config={self.write(text)}"])
 
-  def test_missing_file_is_one_line(self):
-    found = run(sys.executable, LAUNCH / "sweep.py", "--config=no/such.py")
-    self.assertEqual(found.returncode, 1)
-    self.assertEqual(
-      found.stderr, "error: --config: there is no file 'no/such.py'\n"
-    )
+  @parameterized.parameters(
+    (["--config=no/such.py"], "'no/such.py' does not exist"),
+    (["--config=quickstart", "--config.seed=3"], "is what the sweep itself"),
+    (["--config=quickstart", "--config.sed=3"], "did you mean seed"),
+    (["--config=cifar_small"], "defines no sweep"),
+  )
+  def test_bad_arguments_are_one_line(self, arguments, message):
+    with self.assertRaisesRegex(SystemExit, f"^error: .*{message}"):
+      sweep.main(arguments)
 
   def test_names_tell_stages_and_values_apart(self):
     rate = "train.learning_rate"
@@ -152,17 +182,19 @@ class SweepTest(parameterized.TestCase):
   def test_groups_are_settings_and_spread_is_over_seeds(self):
     root = folder(self)
     grid = [{"rate": r, "seed": s} for r in (1, 2) for s in (0, 1, 2)]
-    runs = sweep.make_runs("c.py", root, grid)
+    grid = [{"data.D.num_test": r["rate"], "seed": r["seed"]} for r in grid]
+    runs = sweep.make_runs("quickstart", root, grid, {})
     for run_, accuracy in zip(
       runs[:-1], (0.1, 0.2, 0.6, 0.5, 0.7), strict=True
     ):
       run_.workdir.mkdir()
-      row = {"name": "n", "title": "t", "accuracy": accuracy,
+      row = {"name": "n", "title": "t", "accuracy": accuracy, "paper": None,
+             "shifted_accuracy": {}, "control_of": "",
              "robust_accuracy": {"0.5": accuracy / 2}}  # fmt: skip
       (run_.workdir / "results.json").write_text(json.dumps({"rows": [row]}))
     summary = sweep.collect("c.py", runs)
     self.assertEqual(
-      [g["name"] for g in summary["groups"]], ["rate=1", "rate=2"]
+      [g["name"] for g in summary["groups"]], ["num_test=1", "num_test=2"]
     )
     first = summary["groups"][0]["rows"][0]
     self.assertAlmostEqual(first["accuracy"]["mean"], 0.3)
@@ -171,7 +203,10 @@ class SweepTest(parameterized.TestCase):
     self.assertAlmostEqual(first["robust_accuracy"]["0.5"]["mean"], 0.15)
     self.assertEqual(summary["groups"][1]["rows"][0]["accuracy"]["count"], 2)
     self.assertEqual(summary["missing"], [runs[-1].name])
-    self.assertIn("30.00 ± 26.46 (10.00 to 60.00)", sweep.markdown(summary))
+    text = sweep.markdown(summary)
+    self.assertIn("| t     | 30.00 ± 26.46 | 15.00 ± 13.23 |", text)
+    self.assertIn("n = 3: num_test=1,seed=0, num_test=1,seed=1, num_te", text)
+    self.assertIn("; mean ± standard deviation", text)
 
   def test_failures_are_reported_and_the_rest_runs(self):
     here = folder(self)

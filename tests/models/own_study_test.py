@@ -100,7 +100,8 @@ class FitTest(parameterized.TestCase):
   def test_classes_and_normalisation_are_the_datas(self):
     folder = toys.folder(self)
     toy_study.write_npz(folder)
-    config = toy_study.config(folder)
+    config = toy_study.config(folder, data__D__data_dir=f"{folder}/toy.npz")
+    config.data.D.name = "cifar10"  # As a config for CIFAR-10 leaves it.
     config.models.main = recipes.model("mlp", width=6)
     for name in set(config.stages) - {"base", "eval_base"}:
       del config.stages[name]

@@ -75,7 +75,7 @@ class ResultsTest(StudyTestCase):
     self.assertEqual([r["name"] for r in read["rows"]],
                      ["eval_base", "eval_on_d_rand"])  # fmt: skip
     row = read["rows"][0]
-    self.assertIsNone(row["paper"])  # It is about CIFAR-10, not about toys.
+    self.assertIsNone(row["paper"])  # It has one, but these are other images.
     self.assertEqual((row["seed"], row["num_examples"]), (3, 30))
     self.assertEqual(list(row["robust_accuracy"]), ["0.25", "0.5"])
     self.assertEqual(row["attack"]["num_steps"], 3)

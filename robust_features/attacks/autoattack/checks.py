@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robust_features.attacks import geometry
 from robust_features.attacks.autoattack import machine
 
 
@@ -15,13 +16,11 @@ def require_images(x: np.ndarray, y: np.ndarray) -> None:
   """
   if x.ndim != 4 or not len(x):
     raise ValueError(f"x must be [N, H, W, C] with N >= 1, got {x.shape}")
+  geometry.check_images(x)
   if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
     raise ValueError(
       f"y must be [{len(x)}] integers, got {y.dtype} of shape {y.shape}"
     )
-  low, high = float(x.min()), float(x.max())
-  if not (low >= 0.0 and high <= 1.0):  # NaN fails too.
-    raise ValueError(f"x must lie in [0, 1], got values in [{low}, {high}]")
 
 
 def require_logits(logits: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:

@@ -191,7 +191,7 @@ def check_settings(
   eps: float,
   attacks: tuple[str, ...],
   batch_size: int,
-  image_shape: tuple[int, ...] | None = None,
+  image_shape: tuple[int, ...] = (),
 ) -> None:
   """Checks what can be checked of `run`'s settings without a model.
 
@@ -201,11 +201,10 @@ def check_settings(
   """
   if norm not in geometry.NORMS:
     raise ValueError(f"norm must be one of {geometry.NORMS}, got {norm!r}")
-  largest = geometry.max_radius(norm, image_shape) if image_shape else math.inf
-  if isinstance(eps, str) or not 0 < eps <= largest:
-    raise ValueError(
-      f"eps must be in (0, {largest:g}] in units of [0, 1], got {eps!r}"
-    )
+  if isinstance(eps, str) or not 0 < eps < math.inf:
+    raise ValueError(f"eps must be a finite number > 0, got {eps!r}")
+  if image_shape or norm == "linf":  # Whose largest radius is 1 in any shape.
+    geometry.check_radius("eps", eps, norm, image_shape)
   unknown = [name for name in attacks if name not in ATTACKS]
   if unknown or not attacks or len(set(attacks)) < len(attacks):
     raise ValueError(

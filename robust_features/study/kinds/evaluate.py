@@ -21,8 +21,8 @@ class Stage(Subject):
 
   Attributes:
     title: The row's name in the table.
-    paper: The row of `study.paper` printed beside it, if the data are
-      CIFAR-10's; empty for none.
+    paper: The row of `study.paper` printed beside it where the data are the
+      paper's; empty for none.
     control_of: The row whose claim this one could refute; empty for none.
     label_shifts: Further ones, whose accuracies are shown beside the first.
     evaluate: The attack.
@@ -91,12 +91,16 @@ def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
     "class_names": list(data.class_names),
     "title": stage.title,
     "control_of": stage.control_of,
-    "paper": (
-      paper.ROWS[stage.paper] if stage.paper and paper.is_about(data) else None
-    ),
+    "paper": _printed(study.plan, name, stage),
     "train_seconds": model["seconds"],
     "model_digest": model["digest"],
   }
+
+
+def _printed(plan: Plan, name: str, stage: Stage) -> dict[str, Any] | None:
+  if stage.paper and paper.applies(plan, name):
+    return paper.ROWS[stage.paper]
+  return None
 
 
 def _report(rows: Any):

@@ -37,7 +37,8 @@ def _fitted(study: Study, stage: Stage) -> tuple[models.ModelConfig, str]:
   """Returns the architecture with what the data tell, and its place."""
   where = f"models.{stage.architecture}"
   source = study.plan.data[stage.validation]
-  if source.name == "cifar10":  # The constants of the paper's library.
+  if (source.source, source.name) == ("tfds", "cifar10"):
+    # The constants of the paper's library.
     constants = models.CIFAR_MEAN, models.CIFAR_STD
   else:
     constants = ds.channel_moments(study.splits(stage.validation).train)

@@ -29,8 +29,8 @@ class Stage:
     data: A source, or a stage that makes a data set.
     split: Of a source: "train", "validation" or "test".
     num_examples: Images to attack, every class in its share; 0 for all.
-    paper: The points of `study.paper` drawn beside ours, if the data are
-      CIFAR-10's; empty for none.
+    paper: The points of `study.paper` drawn beside ours where the data are the
+      paper's; empty for none.
     transfer: The attack.
   """
 
@@ -117,9 +117,9 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 
 
 def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
+  shown = stage.paper and paper.applies(study.plan, name)
+  printed = paper.TRANSFER[stage.paper] if shown else ()
   data = study.dataset(stage.data, stage.split)
-  fits = stage.paper and paper.is_about(data)
-  printed = paper.TRANSFER[stage.paper] if fits else ()
   return study.require(name) | {
     "paper": list(printed),
     "num_test": data.num_examples,

@@ -350,9 +350,9 @@ class BadInputTest(parameterized.TestCase):
   def test_images_and_labels(self):
     logits_fn, x, y = _linear()
     for bad_x, bad_y, message in (
-      (x * 255, y, r"x must lie in \[0, 1\], got values in"),
-      (x - 0.5, y, r"x must lie in \[0, 1\]"),
-      (x * np.nan, y, r"x must lie in \[0, 1\]"),
+      (x * 255, y, r"x must be in \[0, 1\], got values from"),
+      (x - 0.5, y, r"x must be in \[0, 1\]"),
+      (x * np.nan, y, r"x must be in \[0, 1\]"),
       (x[0], y, r"x must be \[N, H, W, C\]"),
       (x, y + 3, r"y must be in \[0, 5\), got"),
       (x, y - 5, r"y must be in \[0, 5\), got -"),
