@@ -14,7 +14,7 @@ differ between runs is made by the first that comes to it; the others link to it
 Commands:
   python launch/sweep.py --config=quickstart
   python launch/sweep.py --config=quickstart --run
-  python launch/sweep.py --config=cifar_robust --run --config.data.D.data_dir=DIR
+  python launch/sweep.py --config=cifar_robust --config.data.D.data_dir=DIR
 
 Written into the sweep's workdir (runs/<config's name>_sweep by default):
   sweep.json  every run's rows; mean, spread and count of each row over seeds
@@ -35,9 +35,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from robust_features.recipes import config_file  # noqa: E402
-from robust_features.study import publish  # noqa: E402
-from robust_features.study.report import spread, tables  # noqa: E402
+from robust_features.recipes import config_file
+from robust_features.study import publish
+from robust_features.study.report import spread, tables
 
 Changes = dict[str, Any]
 _STOPPED = (130, 143, -2, -15)  # Exit statuses of a run asked to stop.

@@ -15,13 +15,14 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import core
 
 NORMS = ("l2", "linf")
 SLACK = 1e-6  # Part of an l2 radius that keeps clear of rounding.
 
 
-def check_images(x: jax.Array) -> None:
+def check_images(x: jax.Array | np.ndarray) -> None:
   """Checks what every attack wants of images.
 
   What is traced has no values to look at; its type and shape are looked at.

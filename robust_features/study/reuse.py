@@ -57,7 +57,9 @@ def _others(study: Study, where: pathlib.Path | None) -> list[Study]:
   if where is None:
     return []
   if not where.is_dir():
-    raise ValueError(f"--reuse={where} is no folder; give a --workdir of before")
+    raise ValueError(
+      f"--reuse={where} is no folder; give a --workdir of before"
+    )
   here = study.workdir.resolve()
   return [
     Study(study.plan, folder)
@@ -66,9 +68,7 @@ def _others(study: Study, where: pathlib.Path | None) -> list[Study]:
   ]
 
 
-def _find(
-  study: Study, name: str, others: list[Study]
-) -> pathlib.Path | None:
+def _find(study: Study, name: str, others: list[Study]) -> pathlib.Path | None:
   """Returns the folder of the same stage of the first run that has it."""
   wanted = {"config.json": study.resolved(name),
             "inputs.json": study.inputs(name)}  # fmt: skip

@@ -29,7 +29,9 @@ class ReuseTest(absltest.TestCase):
     return run.complete(study, reuse=reuse)
 
   def linked(self, name):
-    return sorted(p.name for p in (self.runs / name).iterdir() if p.is_symlink())
+    return sorted(
+      p.name for p in (self.runs / name).iterdir() if p.is_symlink()
+    )
 
   def test_what_differs_is_made_and_the_rest_linked(self):
     change = {"stages__eval_base__evaluate__num_steps": 2}
