@@ -27,6 +27,7 @@ from absl import app, flags, logging
 
 from benchmarks import common, pieces
 from robust_features import attacks, construct, train
+from robust_features.data import sources
 from robust_features.recipes import config_file
 from robust_features.study import outlook, parse
 
@@ -39,7 +40,13 @@ _TFLOPS = flags.DEFINE_float("tflops", 700.0, "Assumed matrix product rate.")
 _FRACTION = flags.DEFINE_float("fraction", 0.4, "Of it that is reached.")
 
 SHAPE = (32, 32, 3)
-SIZES = {"cifar10": (50_000, 10_000), "cifar10.1_v6": (0, 2_000)}
+# Training and test images, by name or, of what has none, by source.
+SIZES = {
+  "cifar10": (50_000, 10_000),
+  "cifar10.1_v6": (0, 2_000),
+  "planted": (4_000, 1_000),
+  "digits": (1_500, 297),
+}
 
 
 class Memory(NamedTuple):
@@ -137,19 +144,34 @@ class Stage(NamedTuple):
   images: float
 
 
-def split_size(config: Any, data: str, split: str) -> int:
-  """Returns how many images a split of a data set or construction has."""
-  if data in config.stages:
-    stage = config.stages[data]
-    return split_size(config, stage.data, stage.split)
-  section = config.data[data]
-  if section.source in ("tfds", "npz") and section.name not in SIZES:
-    raise ValueError(f"the size of data.{data}.name={section.name} is unknown")
-  train_size, test_size = SIZES.get(section.name, (0, 0))
+def split_size(plan: Any, data: str, split: str) -> int:
+  """Returns how many images a split of a source has, or a stage's set.
+
+  Raises:
+    ValueError: For data whose size only they tell; main's --dry_run reads them.
+  """
+  if data in plan.nodes:
+    node = plan.nodes[data]
+    size = functools.partial(split_size, plan)
+    return int(node.kind.work(node.stage, size).images)
+  cfg = plan.data[data]
+  known = cfg.name if cfg.source in ("tfds", "npz") else cfg.source
+  if known not in SIZES:
+    raise ValueError(
+      f"the size of data.{data} ({cfg.source} {cfg.name}) is not known without "
+      "them; use robust_features.main --dry_run"
+    )
+  train_size, test_size = SIZES[known]
+  if cfg.source == "planted":  # As many as are asked for.
+    if cfg.num_train:
+      train_size = cfg.num_train + cfg.num_validation
+    test_size = cfg.num_test or test_size
+  validation = sources.num_held_out(cfg.num_validation, train_size)
+  left = train_size - validation
   return {
-    "validation": section.num_validation,
-    "train": section.num_train or train_size - section.num_validation,
-    "test": section.num_test or test_size,
+    "validation": validation,
+    "train": min(cfg.num_train or left, left),
+    "test": min(cfg.num_test or test_size, test_size),
   }[split]
 
 
@@ -161,7 +183,7 @@ def passes_of(config: Any, name: str) -> Stage | None:
     network = outlook.network(plan, name)
   except ValueError:
     return None  # An imported model's architecture is known once it is opened.
-  work = node.kind.work(node.stage, functools.partial(split_size, config))
+  work = node.kind.work(node.stage, functools.partial(split_size, plan))
   if network is None or not work.passes:
     return None
   return Stage(config.stages[name].kind, network.name, work.passes)
@@ -223,8 +245,11 @@ def main(argv: list[str]) -> None:
   flops: dict[str, float] = {}
   rate = f"{_FRACTION.value:.0%} of {_TFLOPS.value:g} TFLOP/s"
   rows = [["study", "PFLOP, at most", f"minutes at {rate}, a plan"]]
-  for path in _CONFIGS.value:
-    rows += study_rows(path, flops)
+  try:
+    for path in _CONFIGS.value:
+      rows += study_rows(path, flops)
+  except ValueError as error:
+    sys.exit(f"error: {error}")
   if _CONFIGS.value:
     print(f"\n{common.table(rows)}")
 

@@ -122,11 +122,19 @@ def _require_device() -> None:
     ) from None
 
 
+def _show(text: str) -> None:
+  """Prints text, of which a reader such as `head` may want only some."""
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _act(overrides: dict[str, str]) -> None:
   """Does what the flags say."""
   if _LIST_CONFIGS.value:
-    for name, about in config_file.listing():
-      print(f"{name:16} {about}")
+    found = config_file.listing()
+    _show("\n".join(f"{name:16} {about}" for name, about in found))
     return
   if _CONFIG.value is None:
     raise ValueError(
@@ -147,11 +155,11 @@ def _act(overrides: dict[str, str]) -> None:
   folder = workdir.resolve(_WORKDIR.value or f"runs/{config.name}")
   study = graph.Study(plan, folder)
   if _HELP_CONFIG.value:
-    print(fields.describe(plan))
+    _show(fields.describe(plan))
   elif _STATUS.value:
-    print(outlook.status(study))
+    _show(outlook.status(study))
   elif _DRY_RUN.value:
-    print(outlook.dry_run(study))
+    _show(outlook.dry_run(study))
   else:
     files.require_shared(folder)
     reuse = workdir.resolve(_REUSE.value) if _REUSE.value else None

@@ -255,6 +255,15 @@ class BadInputTest(parameterized.TestCase):
     with self.assertRaisesRegex(SystemExit, "unknown argument 'more'"):
       main.main({}, ["main", "more"])
 
+  def test_a_reader_that_wants_only_some(self):
+    with (
+      mock.patch("builtins.print", side_effect=BrokenPipeError),
+      mock.patch.object(main.os, "dup2") as closed,
+      flagsaver.flagsaver(list_configs=True),
+    ):
+      main.main({}, ["main"])
+    closed.assert_called_once()
+
   def test_a_device_that_is_not_there(self):
     for error in (RuntimeError("Unable to initialize"), AssertionError()):
       with mock.patch("jax.devices", side_effect=error):

@@ -181,6 +181,10 @@ class RefusedTest(parameterized.TestCase):
   def test_channels_first(self, entry):
     self.refused(entry, "looks like .*C, H, W", x=self.x.transpose(0, 3, 1, 2))
 
+  def test_channels_first_in_a_forward_pass(self):
+    with self.assertRaisesRegex(ValueError, "looks like .*B, C, H, W"):
+      models.apply(MODEL, VARIABLES, self.x.transpose(0, 3, 1, 2))
+
   @parameterized.parameters(*ENTRIES)
   def test_labels_that_are_no_class(self, entry):
     if entry in WITHOUT["labels"]:

@@ -163,15 +163,20 @@ def _hold_out_test(
   return dataset_lib.split_stratified(train, count, 0)
 
 
+def num_held_out(num_validation: int, size: int) -> int:
+  """Returns how many of so many training images are held out."""
+  return num_validation if 2 * num_validation <= size else size // 10
+
+
 def _num_validation(train: Dataset, cfg: DataConfig) -> int:
   num, size = cfg.num_validation, train.num_examples
-  if 2 * num <= size:
-    return num
-  logs.say(
-    f"{cfg.source}: num_validation={num} is more than half of {size} training"
-    f" images; a tenth, {size // 10}, is held out"
-  )
-  return size // 10
+  found = num_held_out(num, size)
+  if found != num:
+    logs.say(
+      f"{cfg.source}: num_validation={num} is more than half of {size} training"
+      f" images; a tenth, {found}, is held out"
+    )
+  return found
 
 
 def _keep(part: Dataset, field: str, cfg: DataConfig) -> Dataset:

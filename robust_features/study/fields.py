@@ -38,13 +38,15 @@ def _fields(cls: type, section: Any, prefix: str = "") -> Iterator[list[str]]:
     if dataclasses.is_dataclass(kind):
       yield from _fields(kind, value, f"{prefix}{field.name}.")  # pyright: ignore[reportArgumentType]
     else:
-      yield [f"{prefix}{field.name}", f"{value!r}", known[field.name]]
+      shown = dict(value.items()) if hasattr(value, "items") else value
+      yield [f"{prefix}{field.name}", f"{shown!r}", known[field.name]]
 
 
 def describe(plan: Plan) -> str:
   """Returns every field of a study with its value and meaning, as text.
 
-  Sections of a kind have the same fields; the values are those of the first.
+  Sections of a kind have the same fields; the values are those of the first,
+  and the title says so.
   """
   config = plan.config
   groups = [
@@ -52,8 +54,9 @@ def describe(plan: Plan) -> str:
   ]
 
   def add(title: str, cls: type, sections: dict[str, Any]) -> None:
-    first = next(iter(sections.values()))
-    groups.append((f"{title} {', '.join(sections)}", list(_fields(cls, first))))
+    first, *others = sections
+    names = ", ".join(sections) + (f"; values of {first}" if others else "")
+    groups.append((f"{title} {names}", list(_fields(cls, sections[first]))))
 
   kinds: dict[str, dict[str, Any]] = {}
   for name, stage in config.stages.items():

@@ -204,4 +204,6 @@ def dry_run(study: Study) -> str:
 
 def _head(study: Study, name: str) -> list[str]:
   kind = study.plan.config.stages[name].kind
-  return [name, kind, study.state(name) or "not begun"]
+  begun = (study.workdir / name / "config.json").exists()
+  state = study.state(name) or ("begun" if begun else "not begun")
+  return [name, kind, state]

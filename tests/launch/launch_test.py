@@ -12,6 +12,10 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
+from robust_features import recipes
+from robust_features.data import sources
+from robust_features.study import parse
+
 ROOT = pathlib.Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"
 
@@ -27,6 +31,7 @@ def load(path):
 
 sweep = load(LAUNCH / "sweep.py")
 kills = load(ROOT / "benchmarks" / "kill_and_resume.py")
+cost = load(ROOT / "benchmarks" / "cost.py")
 
 STUDY = """
 from robust_features import recipes
@@ -224,6 +229,33 @@ class SweepTest(parameterized.TestCase):
     with self.assertRaises(SystemExit) as caught:
       sweep.run_all([stop, fail])
     self.assertEqual(caught.exception.code, 143)
+
+
+class CostTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("planted", {}), ("planted", {"num_train": 50, "num_test": 7}),
+    ("planted", {"num_train": 50, "num_validation": 90}),
+    ("digits", {"num_train": 9_000, "num_test": 500, "num_validation": 100}),
+    ("digits", {"num_train": 60, "num_validation": 1_400}),
+  )  # fmt: skip
+  def test_sizes_are_those_that_a_run_finds(self, source, changes):
+    plan = parse.parse(self.config(recipes.data(source, **changes)))
+    found = sources.load(plan.data["D"])
+    for split, part in found._asdict().items():
+      counted = cost.split_size(plan, "D", split)
+      self.assertEqual(counted, part.num_examples, split)
+
+  def config(self, data):
+    config = recipes.study("s")
+    config.data.D = data
+    config.stages.theory = recipes.statements_stage()
+    return config
+
+  def test_a_size_that_only_the_data_tell(self):
+    data = recipes.data("image_folder", data_dir="photos")
+    plan = parse.parse(self.config(data))
+    with self.assertRaisesRegex(ValueError, "size of data.D .*--dry_run"):
+      cost.split_size(plan, "D", "train")
 
 
 class KillsTest(absltest.TestCase):

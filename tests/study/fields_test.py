@@ -32,7 +32,10 @@ class FieldsTest(parameterized.TestCase):
   def test_a_study(self):
     found = fields.describe(parse(toy_study.config("folder")))
     self.assertIn("seed = 3\n      Of everything random", found)
-    self.assertIn("stages of the kind train: base, on_d_rand\n", found)
+    self.assertIn(
+      "stages of the kind train: base, on_d_rand; values of base\n", found
+    )
+    self.assertIn("  kwargs = {}\n      further keywords", found)
     self.assertRegex(found, r"  train.adversary.eps = 0.0\n      Radius of the")
     # A field that a base class describes.
     self.assertIn("label_shift = 0\n      Added to every label", found)

@@ -75,6 +75,19 @@ class OutlookTest(parameterized.TestCase):
     found = outlook.work(study, "eval_base")
     self.assertEqual(found, (30, 30 * 2 * 3, 30 * (1 + 2 * (2 * 3 + 2))))
 
+  def test_numbers_of_images_are_at_most_what_there_is(self):
+    attack = recipes.attack("l2", 0.5, 0.1, 2)
+    for stage in (
+      recipes.transfer_stage("base", ("base",), (), attack, num_examples=999),
+      recipes.autoattack_stage("base", "l2", (0.5,), num_examples=999),
+      recipes.usefulness_stage(("base",), attack, num_examples=999),
+      recipes.select_stage("d_rand", "first", num_examples=999),
+    ):
+      config = toy_study.config(self.folder)
+      config.stages.more = stage
+      study = graph.Study(parse(config), self.folder / "nowhere")
+      self.assertLessEqual(outlook.work(study, "more").images, 32, stage.kind)
+
   def test_costs_are_passes_times_a_pass(self):
     study = self.study()
     each = mock.Mock(return_value=10.0)
@@ -106,6 +119,11 @@ class OutlookTest(parameterized.TestCase):
 
   def test_status(self):
     self.assertIn("0 of 6 stages done", outlook.status(self.study()))
+    begun = self.folder / "begun" / "base" / "config.json"
+    begun.parent.mkdir(parents=True)
+    begun.write_text("{}")
+    found = outlook.status(self.study("begun"))
+    self.assertRegex(found, r"\| base +\| train +\| begun +\| +- \|")
     found = outlook.status(self.study("whole"))
     self.assertIn("6 of 6 stages done", found)
     self.assertRegex(found, r"\| base +\| train +\| done +\| +\d+ \|")

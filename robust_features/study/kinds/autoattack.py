@@ -9,7 +9,12 @@ from typing import Any
 
 from robust_features import strong_attacks
 from robust_features.study.graph import Kind, Study, Work
-from robust_features.study.kinds.subject import Subject, sampled, subject
+from robust_features.study.kinds.subject import (
+  Subject,
+  num_sampled,
+  sampled,
+  subject,
+)
 from robust_features.study.report import tables
 
 
@@ -98,7 +103,7 @@ def _work(stage: Stage, num_images) -> Work:
     "fab-t": budget.num_steps * budget.num_targets,
     "square": 0,
   }
-  images = stage.num_examples or stage.num_images(num_images)
+  images = num_sampled(stage.num_examples, stage.num_images(num_images))
   times = images * len(cfg.eps) * budget.num_restarts
   climbed = times * sum(gradients[attack] for attack in cfg.attacks)
   queried = times * budget.num_queries if "square" in cfg.attacks else 0

@@ -114,7 +114,10 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
 
 def _work(stage: Stage, num_images) -> Work:
   images = num_images(stage.data, stage.split)
-  kept = {"margin": round(stage.fraction * images), "first": stage.num_examples}
+  kept = {
+    "margin": round(stage.fraction * images),
+    "first": min(stage.num_examples, images),
+  }
   return Work(
     images=kept.get(stage.by, images), passes=images if stage.model else 0
   )

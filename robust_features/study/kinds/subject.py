@@ -45,6 +45,11 @@ def subject(
   return *study.model(stage.model, stage.which), data
 
 
+def num_sampled(num_examples: int, size: int) -> int:
+  """Returns how many of so many images `sampled` takes."""
+  return min(num_examples, size) if num_examples else size
+
+
 def sampled(study: Study, data: ds.Dataset, num_examples: int) -> ds.Dataset:
   """Returns some examples, every class in its share; all of them for 0."""
   return ds.sample(data, num_examples, study.plan.config.seed)

@@ -13,7 +13,7 @@ from robust_features import models
 from robust_features import transfer as transferring
 from robust_features.study import paper, settings
 from robust_features.study.graph import Kind, Plan, Study, Work
-from robust_features.study.kinds.subject import sampled
+from robust_features.study.kinds.subject import num_sampled, sampled
 from robust_features.study.report import figures, tables
 
 
@@ -186,7 +186,8 @@ def _shrink(stage: Any) -> None:
 
 
 def _work(stage: Stage, num_images) -> Work:
-  images = stage.num_examples or num_images(stage.data, stage.split)
+  whole = num_images(stage.data, stage.split)
+  images = num_sampled(stage.num_examples, whole)
   # Both kinds of example, shown to the source and to every target.
   shown = 3.0 * (1 + len(stage.targets)) + len(stage.learners)
   climb = stage.transfer.attack

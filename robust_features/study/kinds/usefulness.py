@@ -19,7 +19,7 @@ from robust_features.runtime.measured import Measured
 from robust_features.study import settings
 from robust_features.study.graph import Kind, Plan, Study, Work
 from robust_features.study.kinds import statements
-from robust_features.study.kinds.subject import sampled
+from robust_features.study.kinds.subject import num_sampled, sampled
 from robust_features.study.report import features_figure, tables
 from robust_features.theory.checks.rows import Claim, Row
 from robust_features.theory.usefulness import FeatureKind
@@ -180,7 +180,8 @@ def _shrink(stage: Any) -> None:
 
 
 def _work(stage: Stage, num_images) -> Work:
-  images = stage.num_examples or num_images(stage.data, stage.split)
+  whole = num_images(stage.data, stage.split)
+  images = num_sampled(stage.num_examples, whole)
   shown = len(stage.models) * images
   climbs = shown * (len(stage.coordinates) or _MOST)
   passes = shown + climbs * stage.attack.forward_passes()
