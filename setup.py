@@ -46,6 +46,7 @@ setuptools.setup(
     "cycler",
     "etils",
     "flax>=0.12",
+    "grain",
     "importlib_resources",  # tfds 4.9.10 imports but does not declare it.
     "jax>=0.10,<0.13",
     "jaxlib",

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 from absl import app, flags, logging
 
 from benchmarks import common, pieces
-from robust_features import attacks, construct, train
-from robust_features.data import sources
+from robust_features import attacks, construct, construct_step, train
+from robust_features.data import sources, streaming
 from robust_features.recipes import config_file
 from robust_features.study import outlook, parse
 
@@ -66,10 +66,11 @@ def lower(piece: str, model: Any, variables: Any, batch: int, num_images: int):
                                   keep_best=False)  # fmt: skip
     cfg = construct.preset("robust", attack, fake_relu=True)
     said = {"spare": labels, "teacher": labels}
-    return construct._construct_batch.lower(
-      model, variables, images, labels, images, said, (),
-      jax.ShapeDtypeStruct((batch,), jnp.int32), key, attack, others=(),
-      cfg=cfg, num_classes=10,
+    indices = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    rows = streaming.Rows(images, indices)
+    return construct_step.construct_batch.lower(
+      model, variables, labels, said, (), indices, rows, rows, key, attack,
+      others=(), cfg=cfg, num_classes=10,
     )  # fmt: skip
   attack = attacks.AttackConfig("l2", 0.5, 0.1, 7)
   cfg = pieces.recipe(batch, attack if piece == "adversarial" else None)
@@ -79,8 +80,8 @@ def lower(piece: str, model: Any, variables: Any, batch: int, num_images: int):
   )
   order = jax.ShapeDtypeStruct((num_images,), jnp.int32)
   return train._train_chunk.lower(
-    state, images, labels, order, key, 10, model=model, cfg=cfg,
-    steps_per_epoch=steps,
+    state, streaming.Resident(images, labels, order, 0), (key, key), 10,
+    model=model, cfg=cfg, steps_per_epoch=steps,
   )  # fmt: skip
 
 

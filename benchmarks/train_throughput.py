@@ -29,7 +29,8 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import common, pieces
-from robust_features import attacks, construct, models, train
+from robust_features import attacks, construct, construct_step, models, train
+from robust_features.data import streaming
 from robust_features.runtime import sharding
 
 _MODEL = flags.DEFINE_string(
@@ -100,15 +101,16 @@ def our_training(problem: Problem, cfg: train.TrainConfig) -> Piece:
   state = sharding.replicate(state)
   images, labels = sharding.replicate((problem.images, problem.labels))
   order = sharding.replicate(jnp.arange(len(labels), dtype=jnp.int32))
-  key = jax.random.key(1)
+  batches = streaming.Resident(images, labels, order, 0)
+  keys = (jax.random.key(1), jax.random.key(2))
   kept = {"model": problem.model, "cfg": cfg, "steps_per_epoch": steps}
   compiled, seconds = common.compile_seconds(
-    train._train_chunk, state, images, labels, order, key, steps, **kept
+    train._train_chunk, state, batches, keys, steps, **kept
   )
 
   def run():
     nonlocal state
-    state, sums = compiled(state, images, labels, order, key, steps)
+    state, sums = compiled(state, batches, keys, steps)
     return jax.block_until_ready(sums)
 
   return Piece(run, seconds, compiled)
@@ -123,10 +125,12 @@ def our_inversion(problem: Problem) -> Piece:
   cfg = construct.preset("robust", attack, fake_relu=True)
   kept = {"others": (), "cfg": cfg, "num_classes": 10}
   said = {"spare": labels, "teacher": labels}
-  args = (problem.variables, images, labels, images, said, (),
-          jnp.arange(_BATCH.value), jax.random.key(0), attack)  # fmt: skip
+  indices = jnp.arange(_BATCH.value)
+  rows = streaming.Rows(images, indices)
+  args = (problem.variables, labels, said, (), indices, rows, rows,
+          jax.random.key(0), attack)  # fmt: skip
   compiled, seconds = common.compile_seconds(
-    construct._construct_batch, problem.model, *args, **kept
+    construct_step.construct_batch, problem.model, *args, **kept
   )
   return Piece(
     lambda: jax.block_until_ready(compiled(*args)), seconds, compiled

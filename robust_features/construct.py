@@ -32,9 +32,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_features import attacks, evaluate, models, objectives, ridge
-from robust_features.attacks import geometry
 from robust_features.construct_config import ConstructConfig, preset
-from robust_features.data import augment, constructed
+from robust_features.construct_step import (
+  BASE,
+  NOISE,
+  START,
+  construct_batch,
+  streams,
+)
+from robust_features.data import constructed, streaming
 from robust_features.data import dataset as ds
 from robust_features.runtime import batching, sharding
 from robust_features.runtime.logs import Stopwatch, grid, progress
@@ -42,131 +48,6 @@ from robust_features.runtime.logs import Stopwatch, grid, progress
 __all__ = ["ConstructConfig", "construct", "preset"]
 
 Model = tuple[models.Model, Any]
-# Streams of an example's key.
-_START, _NOISE, _TARGET, _ATTACK, _BASE, _PATTERN, _CLIMB, _SHOWN = range(8)
-
-
-def _streams(key: jax.Array, indices: jax.Array) -> list[jax.Array]:
-  keys = attacks.example_keys(key, indices)
-  return [jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(8)]
-
-
-@functools.partial(
-  jax.jit, static_argnames=("model", "others", "cfg", "num_classes")
-)
-def _construct_batch(
-  model, variables, images, labels, pool, said, repel, indices, key, attack, *,
-  others, cfg, num_classes,
-):  # fmt: skip
-  """Makes the examples at `indices` `[B]`; returns arrays of one row each."""
-  indices = sharding.split_batch(indices)
-  rows = indices % images.shape[0]
-  streams = _streams(key, indices)
-  original, y = ds.to_float(images[rows]), labels[rows]
-  x = objectives.base_images(cfg.base, original, streams[_BASE])
-
-  def class_of(rule):
-    if rule == "source":
-      return models.apply(model, variables, x).logits.argmax(1).astype(y.dtype)
-    if rule == "teacher":
-      return said["teacher"][rows]
-    return objectives.class_of(rule, y, streams[_TARGET], num_classes)
-
-  target = class_of(cfg.target) if cfg.uses_target() else y
-  label = target if cfg.label == "target" else class_of(cfg.label)
-  x_init = objectives.starting_points(
-    cfg.init, x, pool, streams[_START], streams[_NOISE]
-  )
-  objective = _objective(
-    cfg, model, variables, x, y, target,
-    tuple(map(objectives.Ensemble, others, repel)),
-  )  # fmt: skip
-  if cfg.objective == "none":
-    result = _noise(cfg, x, label, streams[_PATTERN], key, attack)
-  elif cfg.transform_copies:
-    result = attacks.maximize(
-      objectives.transformed_objective(
-        objective, streams[_CLIMB], cfg.transform_copies
-      ),
-      x, streams[_ATTACK], attack, x_init=x_init, draws=True,
-    )  # fmt: skip
-  else:
-    # The ball of a start of its own lies about that start. The whole box has
-    # no centre.
-    centre = x if math.isinf(cfg.attack.eps) else x_init
-    result = attacks.maximize(
-      objective, centre, streams[_ATTACK], attack, x_init=x_init
-    )
-  spared = jnp.zeros(y.shape, bool)
-  if cfg.spare == "label_is_own":
-    spared = label == y
-  elif cfg.spare == "predicted":
-    spared = label == said["spare"][rows]
-  stored = jnp.where(geometry.per_example(spared), original, result.x_adv)
-  before = models.apply(model, variables, stored).logits.argmax(1)
-  if cfg.pixels == "uint8":
-    stored = jnp.round(stored * 255.0).astype(jnp.uint8)
-  shown = ds.to_float(stored)
-  after = models.apply(model, variables, shown).logits.argmax(1)
-  moved = augment.augment(
-    shown, streams[_SHOWN], objectives.crop_and_flip(shown.shape[1:])
-  )
-  augmented = models.apply(model, variables, moved).logits.argmax(1)
-
-  def success(predicted):
-    if cfg.objective == "untargeted":
-      return predicted != y
-    return predicted == (target if cfg.objective == "target" else label)
-
-  return {
-    "images": stored,
-    "labels": label,
-    "original_labels": y,
-    "stats": {
-      "moved_from_original": geometry.row_norm(shown - x),
-      "moved_from_start": geometry.row_norm(shown - x_init),
-      "objective_start": objective(x_init),
-      "objective_end": result.value,
-      "objective_stored": objective(shown),
-      "success_before_rounding": success(before),
-      "success": success(after),
-      "success_augmented": success(augmented),
-      "spared": spared,
-      "met_zero_gradient": result.zero_gradients > 0,
-    },
-  }
-
-
-def _objective(cfg, model, variables, x, y, target, ensembles):
-  """Returns z -> `[B]`, what is climbed for images x of labels y."""
-  if cfg.objective == "none":
-    return lambda z: jnp.zeros(z.shape[0])
-  if cfg.objective == "representation":
-    return objectives.representation_objective(
-      model, variables, x, cfg.fake_relu
-    )
-  if cfg.objective == "untargeted":
-    objective = objectives.untargeted_objective(model, variables, y)
-  else:
-    objective = objectives.target_objective(model, variables, target)
-  if not ensembles:
-    return objective
-  classes, weight = y, cfg.repel_weight
-  if cfg.repel_label == "target":
-    classes, weight = target, -weight
-  return objectives.repelled_objective(objective, ensembles, classes, weight)
-
-
-def _noise(cfg, x, label, keys, key, attack) -> attacks.AttackResult:
-  """Returns the images under their fixed noise: nothing is climbed."""
-  if cfg.fixed_noise == "class_of_label":
-    keys = objectives.class_keys(key, label)
-  z = x
-  if cfg.fixed_noise != "none":
-    noise = objectives.pattern(keys, x.shape[1:], attack.norm, attack.eps)
-    z = jnp.clip(x + noise, 0.0, 1.0)
-  none = jnp.zeros(x.shape[0], jnp.int32)
-  return attacks.AttackResult(z, none.astype(jnp.float32), none, none)
 
 
 def construct(
@@ -226,24 +107,19 @@ def construct(
     "spare": _predictions(spared_by, dataset, cfg.batch_size),
     "teacher": _predictions(teacher, dataset, cfg.batch_size),
   }
-  images, labels, said, stacked = sharding.replicate(
-    (dataset.images, dataset.labels, said, stacked)
-  )
-  starts_from = (  # Most often the same set: once is enough.
-    images if pool.images is dataset.images else sharding.replicate(pool.images)
-  )
+  on_device = sharding.replicate((dataset.labels, said, stacked))
   batch_size = batching.even_batch(cfg.batch_size, size)
   run = functools.partial(
-    _construct_batch, model, variables, images, labels, starts_from, said,
-    stacked, key=key, attack=cfg.attack, others=others, cfg=_meaning(cfg),
-    num_classes=dataset.num_classes,
+    construct_batch, model, variables, *on_device, key=key, attack=cfg.attack,
+    others=others, cfg=_meaning(cfg), num_classes=dataset.num_classes,
   )  # fmt: skip
+  feed = _feed(cfg, dataset, pool, key)
   with progress(size, name, unit="image") as bar:
     for number, start in enumerate(bounds):
       indices = np.arange(start, min(start + cfg.shard_size, size))
       if not writer.has(number):
         watch = Stopwatch()
-        arrays, stats = _shard(run, indices, batch_size, bar)
+        arrays, stats = _shard(run, indices, batch_size, bar, feed)
         writer.write(number, arrays, stats | {"seconds": watch.seconds()})
       else:
         bar.update(len(indices))
@@ -255,8 +131,8 @@ def construct(
     separability=_separability(cfg, dataset, key, writer, size),
   )
   constructed.write_card(directory, manifest)
-  made, _ = writer.head(min(10, size))
-  constructed.write_grid(directory, grid([dataset.images[:10], made]))
+  first, _ = writer.head(min(10, size))
+  constructed.write_grid(directory, grid([dataset.images[:10], first]))
   return manifest
 
 
@@ -279,14 +155,14 @@ def starts(
   Returns:
     `[B, H, W, C]` float32.
   """
-  streams = _streams(key, jnp.asarray(indices))
+  keys = streams(key, jnp.asarray(indices))
   original = ds.to_float(dataset.images[indices % dataset.num_examples])
-  x = objectives.base_images(cfg.base, original, streams[_BASE])
-  return np.asarray(
-    objectives.starting_points(
-      cfg.init, x, pool.images, streams[_START], streams[_NOISE]
-    )
-  )
+  x = objectives.base_images(cfg.base, original, keys[BASE])
+  drawn = None
+  if cfg.init == "image":
+    rows = objectives.drawn_rows(keys[START], pool.num_examples)
+    drawn = pool.images[np.asarray(rows)]
+  return np.asarray(objectives.starting_points(cfg.init, x, drawn, keys[NOISE]))
 
 
 def check_models(
@@ -335,11 +211,38 @@ def _predictions(model: Model | None, dataset: ds.Dataset, batch_size: int):
   return logits.argmax(1).astype(np.int32)
 
 
-def _shard(run, indices: np.ndarray, batch_size: int, bar):
+@functools.partial(jax.jit, static_argnames="num_images")
+def _drawn_rows(key, indices, num_images):
+  return objectives.drawn_rows(streams(key, indices)[START], num_images)
+
+
+def _feed(cfg: ConstructConfig, dataset: ds.Dataset, pool: ds.Dataset, key):
+  """Returns what brings each batch its images, and the pool's if need be."""
+  size = dataset.num_examples
+  images = streaming.Feed(dataset.images)
+  if cfg.init != "image":
+    return lambda parts: (
+      (*rows, None) for rows in images([part % size for part in parts])
+    )
+  others = images
+  if pool.images is not dataset.images:  # Once is enough.
+    others = streaming.Feed(pool.images)
+
+  def feed(parts):
+    drawn = [
+      np.asarray(_drawn_rows(key, part, pool.num_examples)) for part in parts
+    ]
+    pairs = zip(
+      images([part % size for part in parts]), others(drawn), strict=True
+    )
+    return (one + other for one, other in pairs)
+
+  return feed
+
+
+def _shard(run, indices: np.ndarray, batch_size: int, bar, feed):
   """Runs one shard's batches; returns (arrays, sums of statistics)."""
-  whole = batching.map_batches(
-    lambda part: run(indices=part), indices, batch_size, bar=bar
-  )
+  whole = batching.map_batches(run, indices, batch_size, feed=feed, bar=bar)
   stats = {
     k: float(np.asarray(v, np.float64).sum())
     for k, v in whole.pop("stats").items()
@@ -354,7 +257,7 @@ def _separability(cfg, dataset: ds.Dataset, key, writer, num_examples: int):
   indices = np.arange(size)
   x = np.asarray(ds.to_float(dataset.images[indices % dataset.num_examples]))
   if cfg.base != "image":
-    keys = _streams(key, jnp.asarray(indices))[_BASE]
+    keys = streams(key, jnp.asarray(indices))[BASE]
     x = np.asarray(objectives.base_images(cfg.base, jnp.asarray(x), keys))
   delta = (np.asarray(ds.to_float(images)) - x).reshape(size, -1)
   return ridge.separability(delta, labels, dataset.num_classes)

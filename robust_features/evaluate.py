@@ -19,6 +19,7 @@ from robust_features import attacks, models
 from robust_features.attacks import losses
 from robust_features.attacks.pgd import ObjectiveFn
 from robust_features.data import dataset as ds
+from robust_features.data import streaming
 from robust_features.runtime import batching, sharding
 from robust_features.runtime.logs import progress
 from robust_features.runtime.measured import Measured
@@ -114,13 +115,13 @@ class Evaluation:
 
 
 @functools.partial(jax.jit, static_argnames=("model", "bn_mode"))
-def _logits(model, variables, images, indices, bn_mode):
-  x = ds.to_float(sharding.split_batch(images[indices]))
+def _logits(model, variables, images, bn_mode):
+  x = ds.to_float(images.take())
   return models.apply(model, variables, x, bn_mode).logits
 
 
 def predict(
-  model: models.Model, variables, images: np.ndarray, batch_size: int
+  model: models.Model, variables, images: Any, batch_size: int
 ) -> np.ndarray:
   """Returns logits `[N, K]` of images `[N, H, W, C]`.
 
@@ -129,11 +130,11 @@ def predict(
   """
   ds.check_images(images)
   batch_size = batching.even_batch(batch_size, len(images))
-  images = sharding.replicate(images)
   logits = batching.map_batches(
-    lambda part: _logits(model, variables, images, part, "running"),
+    lambda _, rows: _logits(model, variables, rows, "running"),
     np.arange(len(images)),
     batch_size,
+    feed=streaming.Feed(images),
     interruptible=False,
   )
   if not np.isfinite(logits).all():
@@ -142,13 +143,13 @@ def predict(
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _representation(model, variables, images, indices):
-  x = ds.to_float(sharding.split_batch(images[indices]))
+def _representation(model, variables, images):
+  x = ds.to_float(images.take())
   return models.represent(model, variables, x)
 
 
 def represent(
-  model: models.Model, variables, images: np.ndarray, batch_size: int
+  model: models.Model, variables, images: Any, batch_size: int
 ) -> np.ndarray:
   """Returns representations `[N, D]` of images `[N, H, W, C]`.
 
@@ -157,11 +158,11 @@ def represent(
   """
   ds.check_images(images)
   batch_size = batching.even_batch(batch_size, len(images))
-  images = sharding.replicate(images)
   return batching.map_batches(
-    lambda part: _representation(model, variables, images, part),
+    lambda _, rows: _representation(model, variables, rows),
     np.arange(len(images)),
     batch_size,
+    feed=streaming.Feed(images),
   )
 
 
@@ -222,15 +223,15 @@ def classification_objective(
 
 @functools.partial(jax.jit, static_argnames=("model", "loss", "bn_mode"))
 def _attack(
-  model, variables, images, labels, indices, key, cfg, *, loss, bn_mode
+  model, variables, labels, indices, images, key, cfg, *, loss, bn_mode
 ):
-  """Attacks the images at `indices` `[B]`.
+  """Attacks the images at `indices` `[B]`, which are `images`.
 
   Returns:
     Which are broken; which of them beyond doubt, by an iterate after which the
     attack may stop; which met a zero gradient before, which one not finite.
   """
-  x = ds.to_float(sharding.split_batch(images[indices]))
+  x = ds.to_float(images.take())
   y = labels[indices]
   objective = classification_objective(
     lambda x: models.apply(model, variables, x, bn_mode).logits, y, loss
@@ -256,7 +257,7 @@ def _survivors(
   first steps of the whole attack, so they decide nothing that it would not.
 
   Args:
-    attack: `_attack` but for indices and `cfg`.
+    attack: `_attack` but for indices, images and `cfg`.
     look: `batching.map_batches` but for a function, indices and a bar.
     run: `Measured.run`.
     cfg: The evaluation.
@@ -274,21 +275,22 @@ def _survivors(
   )
   if cfg.bn_mode == "running" and cfg.num_steps >= _SIEVE and len(alive):
     few = dataclasses.replace(whole, num_steps=cfg.num_steps // _SIEVE)
-    sieve = functools.partial(
-      run, f"{name}-sieve", function=functools.partial(attack, cfg=few)
-    )
+    sieve = functools.partial(_measure, run, f"{name}-sieve", attack, few)
     _, decided, *flaws = look(sieve, alive)
     met += np.array([flaw[decided].sum() for flaw in flaws])
     bar.update(int(decided.sum()))
     alive = alive[~decided]
   if len(alive):
-    whole_attack = functools.partial(attack, cfg=whole)
-    broken, _, *flaws = look(
-      functools.partial(run, name, function=whole_attack), alive, bar=bar
-    )
+    measure = functools.partial(_measure, run, name, attack, whole)
+    broken, _, *flaws = look(measure, alive, bar=bar)
     met += np.array([flaw.sum() for flaw in flaws])
     alive = alive[~broken]
   return alive, met
+
+
+def _measure(run, name: str, attack, cfg, indices, images):
+  """Attacks one batch, unless an earlier sitting did."""
+  return run(name, indices, lambda part: attack(part, images, cfg=cfg))
 
 
 def evaluate(
@@ -328,15 +330,16 @@ def evaluate(
   seen = logits.argmax(1)
   alive = np.flatnonzero(seen == dataset.labels)
   clean = len(alive) / len(dataset.labels)
-  images, labels = sharding.replicate((dataset.images, dataset.labels))
+  labels = sharding.replicate(dataset.labels)
   batch_size = batching.even_batch(cfg.batch_size, len(dataset.labels))
   robust, by_class, attacked, met = {}, {}, 0, np.zeros(2, np.int64)
   run = (measured or Measured()).run
   look = functools.partial(
-    batching.map_batches, batch_size=batch_size, interruptible=interruptible
-  )
+    batching.map_batches, batch_size=batch_size, interruptible=interruptible,
+    feed=streaming.Feed(dataset.images),
+  )  # fmt: skip
   attack = functools.partial(
-    _attack, model, variables, images, labels, key=key, loss=cfg.loss,
+    _attack, model, variables, labels, key=key, loss=cfg.loss,
     bn_mode=cfg.bn_mode,
   )  # fmt: skip
   with progress(len(alive) * len(cfg.eps), name, unit="image") as bar:

@@ -170,14 +170,19 @@ def class_of(
   return (y + 1) % num_classes if rule == "next" else y
 
 
-def starting_points(init: str, x, pool, start_keys, noise_keys) -> jax.Array:
+def drawn_rows(keys: jax.Array, num_images: int) -> jax.Array:
+  """Returns which of the pool's images each example is given, int32 `[B]`."""
+  draw = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_images))
+  return draw(keys)
+
+
+def starting_points(init: str, x, drawn, noise_keys) -> jax.Array:
   """Returns where the climbs begin, `[B, H, W, C]`.
 
   Args:
     init: "image", "noise" or "self".
     x: The images `[B, H, W, C]`.
-    pool: Training images `[N, H, W, C]` that "image" draws from.
-    start_keys: `[B]`, of the draw.
+    drawn: For "image", the pool's image of each example; see `drawn_rows`.
     noise_keys: `[B]`, of the noise.
   """
   if init == "self":
@@ -187,10 +192,7 @@ def starting_points(init: str, x, pool, start_keys, noise_keys) -> jax.Array:
       noise_keys
     )
     return jnp.clip(0.5 + noise / 20.0, 0.0, 1.0)
-  rows = jax.vmap(lambda key: jax.random.randint(key, (), 0, pool.shape[0]))(
-    start_keys
-  )
-  return ds.to_float(pool[rows])
+  return ds.to_float(drawn)
 
 
 def base_images(base: str, x: jax.Array, keys: jax.Array) -> jax.Array:

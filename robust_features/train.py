@@ -1,7 +1,7 @@
 """Standard and adversarial training: the resumable driver of `train_step`.
 
-The data set lies on the device as one array, a batch is a set of indices, and
-many steps run in one call, so the host is not in the loop. Everything random
+Many steps run in one call, so the host is not in the loop; `streaming` brings
+their images, all before the first step or chunk by chunk. Everything random
 is a function of (key, step, example index); nothing random is stored, and a
 resumed run ends in the same bits as an undisturbed one.
 
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from robust_features import attacks, evaluate, models
-from robust_features.data import augment
+from robust_features.data import augment, lazy, streaming
 from robust_features.data import dataset as ds
 from robust_features.runtime import preemption, processes, sharding
 from robust_features.runtime.checkpoint import (
@@ -44,7 +44,7 @@ from robust_features.train_step import (
   train_step,
 )
 
-_INIT, _ORDER, _STEP, _EVAL, _MODEL = range(5)  # Streams of a run's key.
+_INIT, _ORDER, _STEP, _EVAL, _MODEL, _CROP = range(6)  # Streams of a run's key.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,7 @@ class TrainResult(NamedTuple):
     digest: SHA-256 of `variables`.
     best_digest: SHA-256 of `best_variables`.
     seconds: Wall time over all sittings.
+    input_seconds: Of these, spent waiting for images.
   """
 
   variables: dict[str, Any]
@@ -95,6 +96,7 @@ class TrainResult(NamedTuple):
   digest: str
   best_digest: str
   seconds: float
+  input_seconds: float
 
 
 @functools.partial(
@@ -103,26 +105,24 @@ class TrainResult(NamedTuple):
   donate_argnames=("state",),
 )
 def _train_chunk(
-  state, images, labels, order, keys, num_steps, *, model, cfg, steps_per_epoch
+  state, batches, keys, num_steps, *, model, cfg, steps_per_epoch
 ):
-  """Takes `num_steps` steps of one epoch, whose shuffled `order` is given."""
+  """Takes `num_steps` steps of one epoch, whose `batches` are given."""
   tx = make_optimizer(cfg, steps_per_epoch)
 
   def body(_, state):
-    start = (state.step % steps_per_epoch) * cfg.batch_size
-    indices = jax.lax.dynamic_slice(order, (start,), (cfg.batch_size,))
-    indices = sharding.split_batch(indices)
+    images, labels, indices = batches.at(state.step, cfg.batch_size)
     step_key, model_key = (jax.random.fold_in(k, state.step) for k in keys)
     augment_keys, attack_keys = jax.vmap(
       lambda key: tuple(jax.random.split(key))
     )(attacks.example_keys(step_key, indices))
-    x = ds.to_float(images[indices])
+    x = ds.to_float(images)
     x = augment.augment(x, augment_keys, cfg.augment)
     adversary = None
     if cfg.adversary.eps > 0:
       adversary = adversary_at(cfg, state.step, steps_per_epoch)
     return train_step(
-      state, x, labels[indices], attack_keys, model=model, tx=tx,
+      state, x, labels, attack_keys, model=model, tx=tx,
       adversary=adversary, attack_bn_mode=cfg.attack_bn_mode,
       model_key=model_key,
     )  # fmt: skip
@@ -175,7 +175,10 @@ def train(
   if validation_set.num_examples:
     ds.check(validation_set, where="validation set")
   models.check(model, train_set.image_shape, train_set.num_classes)
-  check_fit(cfg, train_set.num_examples, train_set.image_shape)
+  check_fit(
+    cfg, train_set.num_examples, train_set.image_shape,
+    isinstance(train_set.images, lazy.Images),
+  )  # fmt: skip
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     driver = _Driver(
       cfg, run, model, train_set, validation_set, key, checkpoints
@@ -198,6 +201,7 @@ def train(
     digest=digest(variables),
     best_digest=digest(driver.best["variables"]),
     seconds=driver.watch.seconds(),
+    input_seconds=driver.feed.watch.seconds,
   )
 
 
@@ -207,15 +211,22 @@ def _saved(state: TrainState) -> dict[str, Any]:
 
 
 def check_fit(
-  cfg: TrainConfig, num_examples: int, image_shape: tuple[int, ...]
-) -> None:
+  cfg: TrainConfig, num_examples: int, image_shape: tuple[int, ...],
+  streamed: bool = False,
+) -> None:  # fmt: skip
   """Raises ValueError where a recipe does not fit the data, naming the field.
 
   Args:
     cfg: The recipe.
     num_examples: Training images.
     image_shape: Of each, `(H, W, C)`.
+    streamed: Whether they are read as they are wanted.
   """
+  if cfg.augment.resized_crop and not streamed:
+    raise ValueError(
+      "augment.resized_crop is done as images are read: set streamed=True for "
+      "the data set, or resized_crop to 0"
+    )
   if num_examples < cfg.batch_size:
     raise ValueError(
       f"batch_size is {cfg.batch_size}, more than the {num_examples} training "
@@ -227,11 +238,12 @@ def check_fit(
       f"augment.pad must be less than the images' {size} pixels, got "
       f"{cfg.augment.pad}"
     )
-  if cfg.augment.jitter and image_shape[-1] != 3:
-    raise ValueError(
-      f"augment.jitter needs 3 colours, but the images have {image_shape[-1]}; "
-      "set it to 0"
-    )
+  for field in ("jitter", "lighting"):
+    if getattr(cfg.augment, field) and image_shape[-1] != 3:
+      raise ValueError(
+        f"augment.{field} needs 3 colours, but the images have "
+        f"{image_shape[-1]}; set it to 0"
+      )
   attacks.check_radius(
     "adversary.eps", cfg.adversary.eps, cfg.adversary.norm, image_shape
   )
@@ -245,7 +257,7 @@ class _Driver:
     self.validation, self.checkpoints = validation, checkpoints
     self.num_examples = train_set.num_examples
     self.steps_per_epoch = train_set.num_examples // cfg.batch_size
-    self.keys = [jax.random.fold_in(key, stream) for stream in range(5)]
+    self.keys = [jax.random.fold_in(key, stream) for stream in range(6)]
     state = _init_state(
       model, cfg, self.steps_per_epoch, train_set.image_shape,
       self.keys[_INIT],
@@ -261,9 +273,11 @@ class _Driver:
     self.history = metadata.get("history", [])
     self.watch = Stopwatch(metadata.get("seconds", 0.0))
     self.saved_at = time.monotonic()
-    self.images, self.labels = sharding.replicate(
-      (train_set.images, train_set.labels)
-    )
+    self.feed = streaming.TrainFeed(
+      train_set.images, train_set.labels, cfg.batch_size, run.chunk_steps,
+      cfg.augment.resized_crop, streaming.seed_of(self.keys[_CROP]),
+      streaming.Watch(metadata.get("input_seconds", 0.0)),
+    )  # fmt: skip
 
   def epoch(self, logger: Logger, bar) -> None:
     """Runs to the end of the current epoch, then evaluates."""
@@ -273,12 +287,11 @@ class _Driver:
     step, pending = int(self.state.step), None
     if step % self.steps_per_epoch == 0:
       self.state = self.state._replace(sums=sharding.replicate(no_sums()))
-    while step < end:
-      count = min(self.run.chunk_steps, end - step)
+    first = epoch * self.steps_per_epoch
+    for count, batches in self.feed.chunks(order, first, step, end):
       self.state, sums = _train_chunk(
-        self.state, self.images, self.labels, order,
-        (self.keys[_STEP], self.keys[_MODEL]), count, model=self.model,
-        cfg=self.cfg, steps_per_epoch=self.steps_per_epoch,
+        self.state, batches, (self.keys[_STEP], self.keys[_MODEL]), count,
+        model=self.model, cfg=self.cfg, steps_per_epoch=self.steps_per_epoch,
       )  # fmt: skip
       step += count
       # The metrics of the chunk before are read while this one runs.
@@ -304,7 +317,9 @@ class _Driver:
       return
     step, count, sums = pending
     metrics = self._metrics(step, sums)
-    logger.scalars(step, metrics)
+    logger.scalars(
+      step, metrics | {"train/input_seconds": self.feed.watch.seconds}
+    )
     bar.update(count)
     bar.set_postfix_str(describe(metrics))
 
@@ -384,6 +399,7 @@ class _Driver:
       "best_score": self.best["score"],
       "history": self.history,
       "seconds": self.watch.seconds(),
+      "input_seconds": self.feed.watch.seconds,
       "config": dataclasses.asdict(self.cfg),
     }
     content = {"state": self.state, "best": self.best["variables"]}

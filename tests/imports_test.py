@@ -16,7 +16,7 @@ LEVELS = (
   ("attacks", "models", "data"),
   ("evaluate", "export", "trained", "usefulness", "objectives", "ridge",
    "construct_config"),
-  ("train_step", "pytorch"),
+  ("train_step", "construct_step", "pytorch"),
   ("train", "construct", "strong_attacks"),
   ("transfer", "pictures"),
   ("study",),

@@ -10,14 +10,15 @@
 A shard counts once its json is there, which names the checksums of its arrays.
 """
 
+import hashlib
 import io
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from robust_features.data import card
+from robust_features.data import card, lazy
 from robust_features.data import dataset as ds
 from robust_features.runtime import files
 
@@ -139,15 +140,22 @@ def _read_shard(
   arrays = {}
   for name in ARRAYS:
     path = directory / f"{number:05d}-{name}.npy"
-    if not path.exists():
-      raise ds.DataError(f"{path} is missing; {_remedy(directory)}")
-    content = path.read_bytes()
-    if files.sha256(content) != record["sha256"][name]:
-      raise ds.DataError(
-        f"{path} does not match its checksum; {_remedy(directory)}"
-      )
-    arrays[name] = np.load(io.BytesIO(content), allow_pickle=False)
+    _check(path, record["sha256"][name])
+    arrays[name] = np.load(path, allow_pickle=False)
   return arrays
+
+
+def _check(path: pathlib.Path, sha256: str) -> None:
+  """Raises DataError unless a file is there and holds what was written."""
+  directory = path.parent
+  if not path.exists():
+    raise ds.DataError(f"{path} is missing; {_remedy(directory)}")
+  with path.open("rb") as file:
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+  if found != sha256:
+    raise ds.DataError(
+      f"{path} does not match its checksum; {_remedy(directory)}"
+    )
 
 
 def find(directory: str | pathlib.Path) -> pathlib.Path:
@@ -185,17 +193,63 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any]:
   return manifest
 
 
-def load(directory: str | pathlib.Path) -> ds.Dataset:
+class _Shards(NamedTuple):
+  """A `lazy.Source` of shards, mapped into memory.
+
+  Attributes:
+    images: Of each shard.
+    ends: Examples up to the end of each.
+  """
+
+  images: list[np.ndarray]
+  ends: np.ndarray
+
+  def read(self, number: int) -> np.ndarray:
+    shard = int(np.searchsorted(self.ends, number, side="right"))
+    return self.images[shard][number - self.ends[shard]]
+
+  original = read
+
+
+def _lazy(directory: pathlib.Path, manifest: dict[str, Any]) -> ds.Dataset:
+  """Returns a set whose images stay on disk; checks every file as `load`."""
+  mapped = {name: [] for name in ARRAYS}
+  for number, record in enumerate(manifest["shards"]):
+    for name in ARRAYS:
+      path = directory / f"{number:05d}-{name}.npy"
+      _check(path, record["sha256"][name])
+      mapped[name].append(np.load(path, mmap_mode="r", allow_pickle=False))
+  images = mapped.pop("images")
+  ends = np.cumsum([len(shard) for shard in images])
+  arrays = {name: np.concatenate(mapped[name]) for name in mapped}
+  return ds.make(
+    lazy.Images(
+      _Shards(images, ends), np.arange(ends[-1]), images[0].shape[1:],
+      images[0].dtype,
+    ),
+    arrays["labels"],
+    tuple(manifest["class_names"]),
+    {"original_labels": arrays["original_labels"]},
+    where=str(directory),
+  )  # fmt: skip
+
+
+def load(
+  directory: str | pathlib.Path, *, streamed: bool = False
+) -> ds.Dataset:
   """Loads a constructed data set, verifying every checksum.
 
   Args:
     directory: Its folder, or that of the stage that made it.
+    streamed: Whether images stay on disk until they are wanted.
 
   Raises:
     ds.DataError: If it is missing, incomplete, damaged or something else.
   """
   directory = find(directory)
   manifest = read_manifest(directory)
+  if streamed:
+    return _lazy(directory, manifest)
   whole: dict[str, np.ndarray] = {}
   end, size = 0, sum(record["num_examples"] for record in manifest["shards"])
   for number, record in enumerate(manifest["shards"]):

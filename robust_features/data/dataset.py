@@ -1,16 +1,19 @@
-"""A labelled image set held in memory, and the pure operations on it.
+"""A labelled image set, and the pure operations on it.
 
 A data set of CIFAR's size is one array: training puts it on the device once
-and a batch is an index. Nothing here knows where the images came from.
+and a batch is an index. A larger one has its images read when they are wanted;
+see `lazy`. Nothing here knows where the images came from.
 """
 
 import dataclasses
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from robust_features.data import lazy
 
 # What numpy's Generator takes: a seed, or a seed and the streams below it.
 Seed = int | tuple[int, ...]
@@ -25,14 +28,15 @@ class Dataset:
   """Images with labels; the number of examples N may be zero.
 
   Attributes:
-    images: `[N, H, W, C]`, uint8 in [0, 255] or float32 in [0, 1].
+    images: `[N, H, W, C]`, uint8 in [0, 255] or float32 in [0, 1]; an array,
+      or `lazy.Images` that are read when they are wanted.
     labels: int32 `[N]` in [0, num_classes).
     num_classes: Number of classes.
     class_names: One name a class.
     extras: More arrays with one entry an example, `[N, ...]`, by name.
   """
 
-  images: np.ndarray
+  images: Any
   labels: np.ndarray
   num_classes: int
   class_names: tuple[str, ...]
@@ -58,7 +62,7 @@ class Splits(NamedTuple):
 
 
 def make(
-  images: np.ndarray,
+  images: Any,
   labels: np.ndarray,
   class_names: tuple[str, ...] | int,
   extras: dict[str, np.ndarray] | None = None,
@@ -68,7 +72,7 @@ def make(
   """Returns a checked data set from arrays of any integer label type.
 
   Args:
-    images: `[N, H, W, C]`, uint8 or float32.
+    images: `[N, H, W, C]`, uint8 or float32; an array or `lazy.Images`.
     labels: Integers `[N]`.
     class_names: The names, or the number of classes to be named "0", "1", ...
     extras: Arrays with one entry an example.
@@ -87,7 +91,7 @@ def make(
     )
   _check_label_range(labels, len(class_names), where)
   dataset = Dataset(
-    np.asarray(images),
+    images if isinstance(images, lazy.Images) else np.asarray(images),
     labels.astype(np.int32),
     len(class_names),
     tuple(class_names),
@@ -129,7 +133,7 @@ def check(dataset: Dataset, *, where: str = "data set") -> None:
       )
 
 
-def check_images(images: np.ndarray, *, where: str = "images") -> None:
+def check_images(images: Any, *, where: str = "images") -> None:
   """Raises if images cannot be what they should be.
 
   Args:
@@ -154,7 +158,8 @@ def check_images(images: np.ndarray, *, where: str = "images") -> None:
       f"{where}: images must be [N, H, W, C], got shape {images.shape}, which"
       " looks like [N, C, H, W]; transpose them"
     )
-  if images.dtype == np.uint8:
+  # Lazy images of floats are of sets that were checked when they were made.
+  if images.dtype == np.uint8 or isinstance(images, lazy.Images):
     return
   low, high = float(images.min()), float(images.max())
   if not (low >= 0.0 and high <= 1.0):  # Written so that NaN fails.
@@ -180,17 +185,26 @@ def to_float(images: jax.Array | np.ndarray) -> jax.Array:
   Args:
     images: `[..., H, W, C]`, uint8 or a float type; floats keep their values.
   """
+  if isinstance(images, lazy.Images):
+    images = np.asarray(images)
   images = jnp.asarray(images)
   if images.dtype == jnp.uint8:
     return images.astype(jnp.float32) / 255.0
   return images.astype(jnp.float32)
 
 
+def streamed(dataset: Dataset) -> Dataset:
+  """Returns a set whose images go to the devices batch by batch."""
+  if isinstance(dataset.images, lazy.Images):
+    return dataset
+  return dataclasses.replace(dataset, images=lazy.of_array(dataset.images))
+
+
 def take(dataset: Dataset, indices: np.ndarray) -> Dataset:
   """Returns the examples at `indices`, in that order, extras included."""
   return dataclasses.replace(
     dataset,
-    images=dataset.images[indices],
+    images=lazy.view(dataset.images, indices),
     labels=dataset.labels[indices],
     extras={name: values[indices] for name, values in dataset.extras.items()},
   )
@@ -308,8 +322,7 @@ def channel_moments(
   divided by; four decimals, as such constants are published.
   """
   mean, std = [], []
-  for channel in np.moveaxis(dataset.images, -1, 0):
-    values, counts = np.unique(channel, return_counts=True)
+  for values, counts in _levels(dataset.images):
     values = values.astype(np.float64)
     if dataset.images.dtype == np.uint8:
       values /= 255.0
@@ -318,6 +331,18 @@ def channel_moments(
     mean.append(round(float(center), 4))
     std.append(round(float(spread), 4) or 1.0)
   return tuple(mean), tuple(std)
+
+
+def _levels(images: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Returns, by channel, the values of pixels and how many have each."""
+  if images.dtype != np.uint8:
+    channels = np.moveaxis(np.asarray(images), -1, 0)
+    return [np.unique(channel, return_counts=True) for channel in channels]
+  counts = np.zeros((images.shape[-1], 256), np.int64)
+  for part in lazy.chunks(images):
+    for count, channel in zip(counts, np.moveaxis(part, -1, 0), strict=True):
+      count += np.bincount(channel.ravel(), minlength=256)
+  return [(np.flatnonzero(count), count[count > 0]) for count in counts]
 
 
 def digest(dataset: Dataset) -> str:
@@ -331,7 +356,7 @@ def digest(dataset: Dataset) -> str:
   arrays |= {f"extras/{k}": dataset.extras[k] for k in sorted(dataset.extras)}
   sha.update(repr((dataset.num_classes, dataset.class_names)).encode())
   for name, values in arrays.items():
-    values = np.ascontiguousarray(values)
     sha.update(f"{name} {values.dtype.str} {values.shape}".encode())
-    sha.update(values.tobytes())
+    for part in lazy.chunks(values):
+      sha.update(np.ascontiguousarray(part).tobytes())
   return sha.hexdigest()

@@ -11,35 +11,27 @@ desktops leave behind (Thumbs.db, desktop.ini), unless a hidden file calls
 itself an image: the `._1.png` of an archive made on a Mac is refused.
 """
 
-import collections
+import concurrent.futures
 import itertools
 import pathlib
-import warnings
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import tqdm
 
-from robust_features.data import classes_file, pixels
+from robust_features.data import classes_file, image_file, lazy, pixels
 from robust_features.data import dataset as dataset_lib
 from robust_features.data.dataset import DataError, Dataset
+from robust_features.data.image_file import SUFFIXES, Skipped, Unusable
 from robust_features.runtime import logs
 
-SUFFIXES = (
-  ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm",
-  ".tif", ".tiff", ".webp",
-)  # fmt: skip
-# What Pillow may take such a file for; EPS, for one, would start a program.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _TEST_FOLDERS = ("test", "val")
 _DESKTOP_FILES = ("Thumbs.db", "desktop.ini")
 DEFAULT_SIZE = 32  # CIFAR's, which the paper's architectures are made for.
 # Images of one size are kept up to this one; larger ones are photographs.
 _LARGEST_KEPT = 256
-_EXIF_ORIENTATION = 0x0112
 
 
 class _File(NamedTuple):
@@ -47,38 +39,11 @@ class _File(NamedTuple):
   label: int
 
 
-class _Unusable(DataError):
-  """A file or folder that cannot be used, why not, and what to do."""
-
-  def __init__(self, path: pathlib.Path, reason: str, remedy: str):
-    super().__init__(f"{path}: {reason}; {remedy}")
-    self.reason = reason
-
-
-class _Skipped:
-  """Refuses what cannot be used, or counts it where that is asked for."""
-
-  def __init__(self, data_dir: pathlib.Path, skip_unreadable: bool):
-    self._data_dir = data_dir
-    self._skip = skip_unreadable
-    self._reasons: collections.Counter[str] = collections.Counter()
-
-  def refuse(self, error: _Unusable) -> None:
-    """Raises DataError, or counts the path under its reason."""
-    if not self._skip:
-      raise DataError(f"{error}, or set skip_unreadable to leave such out")
-    self._reasons[error.reason] += 1
-
-  def say(self) -> None:
-    """Prints what was left out, if anything was."""
-    if self._reasons:
-      parts = [f"{n} ({reason})" for reason, n in self._reasons.most_common()]
-      logs.say(f"{self._data_dir}: left out {', '.join(parts)}")
-
-
 def load(
-  data_dir: str, image_size: int = 0, *, skip_unreadable: bool = False
-) -> tuple[Dataset, Dataset]:
+  data_dir: str, image_size: int = 0, *, short_side: int = 0,
+  skip_unreadable: bool = False, streamed: bool = False,
+  groups: Mapping[str, str] | None = None,
+) -> tuple[Dataset, Dataset]:  # fmt: skip
   """Reads a folder of images as RGB, in the order of their names.
 
   Photographs are turned as their EXIF orientation says.
@@ -87,8 +52,13 @@ def load(
     data_dir: Folder that holds train and test, or the class folders.
     image_size: Resize to this height and width, in pixels. 0 keeps images that
       are all of one size, up to 256 pixels, and resizes others to 32.
+    short_side: The shorter side before the centre is cropped, in pixels; 0
+      means `image_size`.
     skip_unreadable: Leave out what cannot be read, and print how much that
       was, instead of refusing it.
+    streamed: Read images when they are wanted.
+    groups: The class of each class folder, in the order of the labels; other
+      folders are passed over. By default a folder is a class.
 
   Returns:
     Training and test set; the latter is empty where there is no such folder.
@@ -98,28 +68,29 @@ def load(
   """
   PIL.Image.init()  # Loads the readers of all formats.
   root = pathlib.Path(data_dir)
-  skipped = _Skipped(root, skip_unreadable)
+  skipped = Skipped(root, skip_unreadable)
   train, test = _split_folders(root)
-  found = _find(_class_folders(train, skipped), skipped)
-  names = _class_names(root, [folder.name for folder in found])
-  files = {train: _labelled(found, names)}
+  found = _find(_class_folders(train, skipped, groups), skipped)
+  label_as = groups or {
+    name: name for name in _class_names(root, [folder.name for folder in found])
+  }
+  names = tuple(dict.fromkeys(label_as.values()))
+  files = {train: _labelled(found, label_as)}
   if test:
-    found = _find(_class_folders(test, skipped), skipped)
-    if extra := sorted({folder.name for folder in found} - set(names)):
+    found = _find(_class_folders(test, skipped, groups), skipped)
+    if extra := sorted({folder.name for folder in found} - set(label_as)):
       raise DataError(
         f"{test}: classes without training images: {', '.join(extra)}"
       )
-    files[test] = _labelled(found, names)
+    files[test] = _labelled(found, label_as)
   image_size = image_size or _choose_size(
     root, [*itertools.chain(*files.values())]
   )
+  read = _lazy if streamed else _read
   datasets = []
   for split, part in files.items():
-    images, labels = _read(part, image_size, skipped)
-    where = str(split)
-    datasets.append(
-      dataset_lib.make(pixels.stack(images, where), labels, names, where=where)
-    )
+    images, labels = read(part, (image_size, short_side), skipped, str(split))
+    datasets.append(dataset_lib.make(images, labels, names, where=str(split)))
     _say_absent(split, datasets[-1])
   skipped.say()
   train_set = datasets[0]
@@ -157,7 +128,7 @@ def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
   try:
     found = sorted(folder.iterdir())
   except OSError as error:
-    raise _Unusable(
+    raise Unusable(
       folder, f"cannot be read ({error.strerror})", "see to its permissions"
     ) from error
   return [path for path in found if not _passed_over(path)]
@@ -170,15 +141,17 @@ def _passed_over(path: pathlib.Path) -> bool:
 
 
 def _class_folders(
-  split: pathlib.Path, skipped: _Skipped
+  split: pathlib.Path, skipped: Skipped, groups: Mapping[str, str] | None
 ) -> list[pathlib.Path]:
+  """Returns the class folders, of `groups` alone if they are given."""
   folders = []
   for path in _entries(split):
     if path.is_dir():
-      folders.append(path)
+      if groups is None or path.name in groups:
+        folders.append(path)
     else:
       skipped.refuse(
-        _Unusable(
+        Unusable(
           path, "a file beside the class folders", "move it into <class>/"
         )
       )
@@ -188,7 +161,7 @@ def _class_folders(
 
 
 def _find(
-  folders: list[pathlib.Path], skipped: _Skipped
+  folders: list[pathlib.Path], skipped: Skipped
 ) -> dict[pathlib.Path, list[pathlib.Path]]:
   """Returns the image files of every class folder."""
   found = {}
@@ -197,14 +170,14 @@ def _find(
       paths = [path for path in _entries(folder) if _is_image(path, skipped)]
       if not paths:
         remedy = f"put images ({' '.join(SUFFIXES)}) into it or delete it"
-        raise _Unusable(folder, "class folder holds no image", remedy)
+        raise Unusable(folder, "class folder holds no image", remedy)
       found[folder] = paths
-    except _Unusable as error:
+    except Unusable as error:
       skipped.refuse(error)
   return found
 
 
-def _is_image(path: pathlib.Path, skipped: _Skipped) -> bool:
+def _is_image(path: pathlib.Path, skipped: Skipped) -> bool:
   """Returns whether a path is to be opened; refuses it otherwise."""
   suffix = path.suffix.lower()
   if path.is_dir():
@@ -220,7 +193,7 @@ def _is_image(path: pathlib.Path, skipped: _Skipped) -> bool:
     reason, remedy = "not a regular file", "delete it"
   else:
     return True
-  skipped.refuse(_Unusable(path, reason, remedy))
+  skipped.refuse(Unusable(path, reason, remedy))
   return False
 
 
@@ -247,14 +220,16 @@ def _class_names(root: pathlib.Path, folders: list[str]) -> tuple[str, ...]:
 
 
 def _labelled(
-  files: dict[pathlib.Path, list[pathlib.Path]], names: tuple[str, ...]
+  files: dict[pathlib.Path, list[pathlib.Path]], groups: Mapping[str, str]
 ) -> list[_File]:
+  """Returns files in the order of labels, then of folders."""
   by_name = {folder.name: paths for folder, paths in files.items()}
+  labels = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
   return [
-    _File(path, label)
-    for label, name in enumerate(names)
-    if name in by_name
-    for path in by_name[name]
+    _File(path, labels[group])
+    for folder, group in groups.items()
+    if folder in by_name
+    for path in by_name[folder]
   ]
 
 
@@ -270,8 +245,8 @@ def _choose_size(root: pathlib.Path, files: Iterable[_File]) -> int:
   sizes = set()
   for path, _ in files:
     try:
-      sizes.add(_opened(path, _oriented_size))
-    except _Unusable:
+      sizes.add(image_file.opened(path, image_file.oriented_size))
+    except Unusable:
       continue  # `_read` names it, or counts it.
   if not sizes:
     return 0
@@ -285,62 +260,76 @@ def _choose_size(root: pathlib.Path, files: Iterable[_File]) -> int:
   return DEFAULT_SIZE
 
 
-def _oriented_size(image: PIL.Image.Image) -> tuple[int, int]:
-  """Returns (width, height) as they are after turning."""
-  width, height = image.size
-  if image.format == "TIFF":  # Pillow turns these itself.
-    return width, height
-  turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-  return (height, width) if turned else (width, height)
-
-
 def _read(
-  files: list[_File], image_size: int, skipped: _Skipped
-) -> tuple[list[np.ndarray], np.ndarray]:
+  files: list[_File], size: tuple[int, int], skipped: Skipped, where: str
+) -> tuple[np.ndarray, np.ndarray]:
   """Returns images and labels of the files that can be read."""
   images, labels, turned = [], [], 0
 
   def decode(image: PIL.Image.Image) -> np.ndarray:
     nonlocal turned
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-      raise ValueError(f"it holds {image.n_frames} pictures")  # pyright: ignore[reportAttributeAccessIssue]
-    turned += image.getexif().get(_EXIF_ORIENTATION, 1) != 1
-    upright = PIL.ImageOps.exif_transpose(image)
-    upright.format = image.format
-    return pixels.to_array(upright, 3, image_size)
+    turned += image_file.is_turned(image)
+    return pixels.to_array(image_file.upright(image), 3, *size)
 
   for path, label in tqdm.tqdm(
     files, desc="read images", leave=False, disable=None
   ):
     try:
-      images.append(_opened(path, decode))
-    except _Unusable as error:
+      images.append(image_file.opened(path, decode))
+    except Unusable as error:
       skipped.refuse(error)
       continue
     labels.append(label)
   if turned:
     logs.say(f"{turned} images were turned as their EXIF orientation says")
-  return images, np.array(labels, np.int64)
+  return pixels.stack(images, where), np.array(labels, np.int64)
 
 
-def _opened(path: pathlib.Path, use: Callable[[PIL.Image.Image], Any]) -> Any:
-  """Returns what `use` makes of an image.
+class _Files(NamedTuple):
+  """A `lazy.Source` of files.
 
-  Raises:
-    _Unusable: Naming the file, whatever Pillow raises.
+  Attributes:
+    paths: Of the images.
+    size: Of each, and its shorter side before the crop, as `load` has them.
   """
-  try:
-    with warnings.catch_warnings():
-      # Pillow warns of 90 megapixels, which cameras make; it refuses 180.
-      warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-      with PIL.Image.open(path, formats=_FORMATS) as image:
-        return use(image)
-  except MemoryError:
-    raise
-  except Exception as error:  # Decoders raise nearly anything.
-    reason = " ".join(str(error).split()) or type(error).__name__
-    raise _Unusable(
-      path,
-      f"not an image that can be read ({reason.replace(str(path), path.name)})",
-      "replace or delete it",
-    ) from error
+
+  paths: tuple[pathlib.Path, ...]
+  size: tuple[int, int]
+
+  def read(self, number: int) -> np.ndarray:
+    return image_file.read(self.paths[number], *self.size)
+
+  def original(self, number: int) -> np.ndarray:
+    return image_file.read(self.paths[number], 0, 0)
+
+
+def _lazy(
+  files: list[_File], size: tuple[int, int], skipped: Skipped, where: str
+) -> tuple[lazy.Images, np.ndarray]:
+  """Returns images to be read and their labels; looks for damage if asked."""
+  source = _Files(tuple(file.path for file in files), size)
+  numbers = np.arange(len(files))
+  if skipped.skip:
+    numbers = numbers[_readable(source, skipped)]
+  if not len(numbers):
+    raise DataError(f"{where}: holds no image")
+  shape = (size[0],) * 2 + (3,) if size[0] else source.read(numbers[0]).shape
+  labels = np.array([file.label for file in files], np.int64)[numbers]
+  images = lazy.Images(source, numbers, shape, np.dtype(np.uint8))
+  return images, labels
+
+
+def _readable(source: _Files, skipped: Skipped) -> np.ndarray:
+  """Reads every file once; returns which can be read."""
+
+  def look(number: int) -> Unusable | None:
+    try:
+      source.read(number)
+    except Unusable as error:
+      return error
+
+  with concurrent.futures.ThreadPoolExecutor(lazy.num_threads()) as pool:
+    errors = list(pool.map(look, range(len(source.paths))))
+  for error in filter(None, errors):
+    skipped.refuse(error)
+  return np.array([error is None for error in errors])

@@ -11,7 +11,7 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def to_array(
-  image: PIL.Image.Image, channels: int, image_size: int
+  image: PIL.Image.Image, channels: int, image_size: int, short_side: int = 0
 ) -> np.ndarray:
   """Returns a Pillow image as uint8 `[H, W, C]`.
 
@@ -22,8 +22,10 @@ def to_array(
   Args:
     image: Of 1, 8 or 16 bits a channel.
     channels: 1 for grey, 3 for RGB, 4 for RGBA.
-    image_size: The shorter side is resized to this many pixels (bilinear,
-      antialiased) and the centre cropped square; 0 changes nothing.
+    image_size: Of the square that is cropped from the centre, in pixels; 0
+      changes nothing.
+    short_side: What the shorter side is resized to before (bilinear,
+      antialiased), in pixels; 0 means `image_size`.
 
   Raises:
     ValueError: If the pixels are floats or 32-bit integers, whose range nobody
@@ -35,9 +37,11 @@ def to_array(
     white = PIL.Image.new("RGBA", image.size, "white")
     image = PIL.Image.alpha_composite(white, image)
   image = image.convert(_MODES[channels])
-  if image_size and image.size != (image_size, image_size):
-    scale = image_size / min(image.size)
-    width, height = (max(round(s * scale), image_size) for s in image.size)
+  short_side = short_side or image_size
+  exact = short_side == image_size and image.size == (image_size, image_size)
+  if image_size and not exact:
+    scale = short_side / min(image.size)
+    width, height = (max(round(s * scale), short_side) for s in image.size)
     image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
     left, top = (width - image_size) // 2, (height - image_size) // 2
     image = image.crop((left, top, left + image_size, top + image_size))

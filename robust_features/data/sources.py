@@ -61,6 +61,11 @@ class DataConfig:
       where a source has none; always the same ones, whatever the seed.
     skip_unreadable: Whether "image_folder" leaves out, and counts, what it
       cannot read instead of refusing it.
+    short_side: What an image's shorter side is resized to before a square of
+      `image_size` is cropped from its centre, in pixels; 0 means `image_size`.
+    streamed: Whether images are read as they are wanted, batch by batch, and
+      not put on every device whole; changes no number. So are the sets that a
+      study makes of them.
   """
 
   source: str
@@ -73,6 +78,8 @@ class DataConfig:
   image_size: int = 0
   test_fraction: float = 0.0
   skip_unreadable: bool = False
+  short_side: int = 0
+  streamed: bool = False
 
   def __post_init__(self):
     if self.source not in SOURCES:
@@ -82,6 +89,12 @@ class DataConfig:
     for field in ("num_train", "num_test", "num_validation", "seed"):
       _check_count(field, getattr(self, field))
     _check_count("image_size", self.image_size)
+    _check_count("short_side", self.short_side)
+    if 0 < self.short_side < self.image_size:
+      raise ValueError(
+        f"short_side must be 0 or at least image_size={self.image_size}, got "
+        f"{self.short_side}"
+      )
     if not 0 <= self.test_fraction < 1:
       raise ValueError(
         f"test_fraction must be in [0, 1), got {self.test_fraction!r}"
@@ -113,6 +126,8 @@ def load(cfg: DataConfig) -> Splits:
     DataError: One line that names the file or field and says the remedy.
   """
   train, test = SOURCES[cfg.source](_expanded(cfg))
+  if cfg.streamed:
+    train, test = dataset_lib.streamed(train), dataset_lib.streamed(test)
   for split, part in (("train", train), ("test", test)):
     if part.num_examples:
       dataset_lib.check(part, where=f"{cfg.source} {split}")
@@ -197,13 +212,16 @@ def _check_size(part: Dataset, split: str, cfg: DataConfig) -> None:
 
 
 def _load_tfds(cfg: DataConfig) -> tuple[Dataset, Dataset]:
-  return tfds_source.load(cfg.name, cfg.data_dir, cfg.image_size)
+  return tfds_source.load(
+    cfg.name, cfg.data_dir, cfg.image_size, cfg.short_side, cfg.streamed
+  )
 
 
 def _load_image_folder(cfg: DataConfig) -> tuple[Dataset, Dataset]:
   return image_folder.load(
-    cfg.data_dir, cfg.image_size, skip_unreadable=cfg.skip_unreadable
-  )
+    cfg.data_dir, cfg.image_size, short_side=cfg.short_side,
+    skip_unreadable=cfg.skip_unreadable, streamed=cfg.streamed,
+  )  # fmt: skip
 
 
 def _load_npz(cfg: DataConfig) -> tuple[Dataset, Dataset]:
@@ -211,7 +229,7 @@ def _load_npz(cfg: DataConfig) -> tuple[Dataset, Dataset]:
 
 
 def _load_constructed(cfg: DataConfig) -> tuple[Dataset, Dataset]:
-  train = constructed.load(cfg.data_dir)
+  train = constructed.load(cfg.data_dir, streamed=cfg.streamed)
   return train, dataset_lib.empty_like(train)
 
 

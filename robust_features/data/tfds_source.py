@@ -1,4 +1,4 @@
-"""Prepared TensorFlow Datasets, read into memory without TensorFlow.
+"""Prepared TensorFlow Datasets, read without TensorFlow.
 
 Records are read with `as_data_source` (random access, array_record) and their
 PNG or JPEG images decoded by Pillow. CIFAR-10's 60,000 take about 8 seconds
@@ -7,27 +7,36 @@ on one core, so there is no cache to keep in step with anything.
 
 import io
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
 import tqdm
 
 from robust_features.data import dataset as dataset_lib
-from robust_features.data import pixels
+from robust_features.data import lazy, pixels
 from robust_features.data.dataset import DataError, Dataset
 
-_CHUNK = 1_000  # Records read between two updates of the progress bar.
+_CHUNK = 1_000  # Records read at a time for their labels.
 _TEST_SPLITS = ("test", "validation")
 
 
-def load(name: str, data_dir: str, image_size: int) -> tuple[Dataset, Dataset]:
+def load(
+  name: str, data_dir: str, image_size: int, short_side: int = 0,
+  streamed: bool = False, groups: Mapping[str, str] | None = None,
+) -> tuple[Dataset, Dataset]:  # fmt: skip
   """Returns the training and test sets of a prepared tfds data set.
 
   Args:
     name: The tfds name, with a config or version if need be: "cifar10:3.*.*".
     data_dir: Folder where it was prepared; "" for tfds's own default.
     image_size: Resize to this height and width, in pixels; 0 for no resizing.
+    short_side: The shorter side before the centre is cropped, in pixels; 0
+      means `image_size`.
+    streamed: Read images when they are wanted.
+    groups: The class of each of tfds's classes, in the order of the labels;
+      images of others are left out. By default all are kept as they are.
 
   Returns:
     uint8 images; "validation" stands in for "test" where there is no "test".
@@ -43,9 +52,10 @@ def load(name: str, data_dir: str, image_size: int) -> tuple[Dataset, Dataset]:
       f"{builder.data_path}: needs a train and a test split, has"
       f" {', '.join(splits) or 'none'}"
     )
+  size = (image_size, short_side)
   return (
-    _read_split(builder, "train", image_size),
-    _read_split(builder, test, image_size),
+    _read_split(builder, "train", size, streamed, groups),
+    _read_split(builder, test, size, streamed, groups),
   )
 
 
@@ -103,44 +113,90 @@ def _keys(builder: Any) -> tuple[str, str]:
   return keys
 
 
-def _read_split(builder: Any, split: str, image_size: int) -> Dataset:
-  """Reads and decodes one split, with a progress bar."""
+class _Records(NamedTuple):
+  """A `lazy.Source` of a split's encoded images.
+
+  Attributes:
+    records: What tfds reads, of random access.
+    key: Of the image in a record.
+    channels: Of an image.
+    size: Of each, and its shorter side before the crop, as `load` has them.
+    where: Names the split.
+  """
+
+  records: Any
+  key: str
+  channels: int
+  size: tuple[int, int]
+  where: str
+
+  def read(self, number: int) -> np.ndarray:
+    return self._decoded(number, *self.size)
+
+  def original(self, number: int) -> np.ndarray:
+    return self._decoded(number, 0, 0)
+
+  def _decoded(self, number: int, image_size: int, short_side: int):
+    try:
+      encoded = self.records[number][self.key]
+      with PIL.Image.open(io.BytesIO(encoded)) as image:
+        return pixels.to_array(image, self.channels, image_size, short_side)
+    except Exception as error:  # Readers and decoders raise nearly anything.
+      raise _damaged(f"{self.where}: record {number}", error) from error
+
+
+def _damaged(where: str, error: Exception) -> DataError:
+  return DataError(
+    f"{where}: damaged or foreign ({_first_line(error)}); delete the folder"
+    " and prepare it again"
+  )
+
+
+def _read_split(
+  builder: Any, split: str, size: tuple[int, int], streamed: bool,
+  groups: Mapping[str, str] | None,
+) -> Dataset:  # fmt: skip
+  """Reads one split's labels, and decodes its images unless streamed."""
   import tensorflow_datasets as tfds
 
   image_key, label_key = _keys(builder)
   features = builder.info.features
-  channels = features[image_key].shape[-1] or 3
+  names = features[label_key].names
+  groups = groups or {name: name for name in names}
+  labels = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
   where = f"{builder.data_path} {split}"
-  expected = builder.info.splits[split].num_examples
-  images, labels = [], []
   try:
-    source = builder.as_data_source(
+    records = builder.as_data_source(
       split=split, decoders={image_key: tfds.decode.SkipDecoding()}
     )
+    found = _labels(records, label_key, builder.info.splits[split].num_examples)
+  except Exception as error:  # Readers raise nearly anything.
+    raise _damaged(where, error) from error
+  numbers = np.flatnonzero([names[label] in groups for label in found])
+  source = _Records(
+    records, image_key, features[image_key].shape[-1] or 3, size, where
+  )
+  if streamed:
+    shape = (*size[:1] * 2, source.channels) if size[0] else None
+    shape = shape or source.read(int(numbers[0])).shape
+    images = lazy.Images(source, numbers, shape, np.dtype(np.uint8))
+  else:
     progress = tqdm.tqdm(
-      total=expected, desc=f"read {split}", leave=False, disable=None
+      numbers.tolist(), desc=f"read {split}", leave=False, disable=None
     )
-    with progress:
-      for start in range(0, expected, _CHUNK):
-        stop = min(start + _CHUNK, expected)
-        for record in source.__getitems__(list(range(start, stop))):
-          images.append(_decode(record[image_key], channels, image_size))
-          labels.append(record[label_key])
-        progress.update(stop - start)
-  except Exception as error:  # Readers and decoders raise nearly anything.
-    raise DataError(
-      f"{where}: damaged or foreign ({_first_line(error)}); delete the folder"
-      " and prepare it again"
-    ) from error
+    images = pixels.stack([source.read(number) for number in progress], where)
   return dataset_lib.make(
-    pixels.stack(images, where),
-    np.array(labels, np.int64),
-    tuple(features[label_key].names),
+    images,
+    np.array([labels[groups[names[found[i]]]] for i in numbers], np.int64),
+    tuple(labels),
     where=where,
   )
 
 
-def _decode(encoded: bytes, channels: int, image_size: int) -> np.ndarray:
-  """Returns uint8 `[H, W, C]` of an encoded image."""
-  with PIL.Image.open(io.BytesIO(encoded)) as image:
-    return pixels.to_array(image, channels, image_size)
+def _labels(records: Any, key: str, count: int) -> list[int]:
+  """Returns every record's label."""
+  found = []
+  for start in range(0, count, _CHUNK):
+    numbers = list(range(start, min(start + _CHUNK, count)))
+    found += [int(record[key]) for record in records.__getitems__(numbers)]
+  return found

@@ -42,6 +42,8 @@ def data(source: str, **changes: Any) -> Any:
       "image_size": 0,
       "test_fraction": 0.0,
       "skip_unreadable": False,
+      "short_side": 0,
+      "streamed": False,
     },
     changes,
   )
@@ -102,12 +104,31 @@ def adversary(eps: float = 0.5) -> Any:
 
 def augmentation() -> Any:
   """Returns the library's CIFAR augmentation that the paper's code used."""
-  return ConfigDict({"pad": 4, "flip": True, "jitter": 0.25, "rotate": 2.0})
+  return make(
+    no_augmentation(), {"pad": 4, "flip": True, "jitter": 0.25, "rotate": 2.0}
+  )
+
+
+def imagenet_augmentation() -> Any:
+  """Returns the library's for ImageNet; needs a streamed data set."""
+  return make(
+    no_augmentation(),
+    {"flip": True, "jitter": 0.1, "resized_crop": 0.08, "lighting": 0.05},
+  )
 
 
 def no_augmentation() -> Any:
   """Returns none."""
-  return ConfigDict({"pad": 0, "flip": False, "jitter": 0.0, "rotate": 0.0})
+  return ConfigDict(
+    {
+      "pad": 0,
+      "flip": False,
+      "jitter": 0.0,
+      "rotate": 0.0,
+      "resized_crop": 0.0,
+      "lighting": 0.0,
+    }
+  )
 
 
 def train(**changes: Any) -> Any:

@@ -4,7 +4,8 @@ Drivers hand over a function of example indices `[B]`; every batch has the same
 B, so that one compiled program serves all of them.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -28,11 +29,17 @@ def even_batch(batch_size: int, num_examples: int) -> int:
   return -(-size // devices) * devices
 
 
+def nothing(parts: list[np.ndarray]) -> Iterable[tuple[Any, ...]]:
+  """Feeds a function that finds its images by their indices."""
+  return itertools.repeat((), len(parts))
+
+
 def map_batches(
-  function: Callable[[np.ndarray], Any],
+  function: Callable[..., Any],
   indices: np.ndarray,
   batch_size: int,
   *,
+  feed: Callable[[list[np.ndarray]], Iterable[tuple[Any, ...]]] = nothing,
   bar: Any = None,
   interruptible: bool = True,
 ) -> Any:
@@ -41,11 +48,12 @@ def map_batches(
   A batch is fetched while the next one runs.
 
   Args:
-    function: Takes indices `[batch_size]`, returns a tree of arrays with one
-      row an example; that of a repeated index, which pads the last batch, is
-      dropped.
+    function: Takes indices `[batch_size]` and what `feed` gives with them,
+      returns a tree of arrays with one row an example; that of a repeated
+      index, which pads the last batch, is dropped.
     indices: `[N]`, at least one, of the examples.
     batch_size: Examples at a time.
+    feed: Takes the indices of all batches, yields further arguments for each.
     bar: Of `logs.progress`, moved by every batch.
     interruptible: Whether to stop between batches when the process is asked
       to; a caller that must save something first says no.
@@ -64,10 +72,12 @@ def map_batches(
     if bar is not None:
       bar.update(count)
 
-  for part, count in batches(indices, batch_size):
+  parts = list(batches(indices, batch_size))
+  given = feed([part for part, _ in parts])
+  for (part, count), arguments in zip(parts, given, strict=True):
     if interruptible:
       preemption.check()
-    running = function(part), count
+    running = function(part, *arguments), count
     if pending is not None:
       fetch(pending)
     pending = running

@@ -24,9 +24,9 @@ def _mesh() -> jax.sharding.Mesh:
   )
 
 
-def over_data() -> jax.NamedSharding:
-  """Returns the sharding that splits a leading axis over the devices."""
-  return jax.NamedSharding(_mesh(), jax.P("data"))
+def over_data(axis: int = 0) -> jax.NamedSharding:
+  """Returns the sharding that splits an axis over the devices."""
+  return jax.NamedSharding(_mesh(), jax.P(*[None] * axis, "data"))
 
 
 def everywhere() -> jax.NamedSharding:
@@ -66,6 +66,36 @@ def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     )
 
   return jax.tree.map(put, tree)
+
+
+def local_rows(size: int) -> np.ndarray:
+  """Returns which rows of a batch lie on this process's devices, ascending.
+
+  Args:
+    size: Of the batch, a multiple of the devices of all processes.
+  """
+  parts = over_data().addressable_devices_indices_map((size,)).values()
+  rows = [np.arange(size)[part] for part in parts if part is not None]
+  return np.sort(np.concatenate(rows))
+
+
+def from_local(rows: np.ndarray, size: int, axis: int = 0) -> jax.Array:
+  """Returns a split array of which every process gives its own rows.
+
+  Args:
+    rows: Those of `local_rows`, along `axis`.
+    size: Of the whole array along `axis`.
+    axis: The one that is split.
+  """
+  mine = local_rows(size)
+
+  def part(index):
+    start, stop, _ = index[axis].indices(size)
+    at = int(np.searchsorted(mine, start))
+    return rows[(*index[:axis], slice(at, at + stop - start))]
+
+  shape = (*rows.shape[:axis], size, *rows.shape[axis + 1 :])
+  return jax.make_array_from_callback(shape, over_data(axis), part)
 
 
 def fetch(tree: Any) -> Any:

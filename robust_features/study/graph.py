@@ -321,7 +321,14 @@ class Study:
     kind, stage, _, _ = self.plan.nodes[name]
     assert_makes(kind, "set")
     self.require(name)
-    return kind.load(self, name, stage)  # pyright: ignore[reportOptionalCall]
+    found = kind.load(self, name, stage)  # pyright: ignore[reportOptionalCall]
+    return ds.streamed(found) if self.streamed(name) else found
+
+  def streamed(self, data: str) -> bool:
+    """Returns whether images of a source, or of a set made from it, are."""
+    if data in self.plan.data:
+      return self.plan.data[data].streamed
+    return self.streamed(self.plan.nodes[data].stage.data)
 
   def image_shape(self, name: str) -> tuple[int, ...]:
     """Returns the shape (H, W, C) of the images that a stage works on."""

@@ -97,7 +97,9 @@ def _originals(study: Study, data: str) -> str:
 def _load(study: Study, name: str, stage: Stage):
   del stage
   with folder.remade(study.workdir / name):
-    return constructed.load(study.workdir / name / "data")
+    return constructed.load(
+      study.workdir / name / "data", streamed=study.streamed(name)
+    )
 
 
 def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:

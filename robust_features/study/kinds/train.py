@@ -37,14 +37,17 @@ def _fitted(study: Study, stage: Stage) -> tuple[models.ModelConfig, str]:
   """Returns the architecture with what the data tell, and its place."""
   where = f"models.{stage.architecture}"
   source = study.plan.data[stage.validation]
+  own = study.plan.models[stage.architecture]
   if (source.source, source.name) == ("tfds", "cifar10"):
     # The constants of the paper's library.
     constants = models.CIFAR_MEAN, models.CIFAR_STD
+  elif own.mean and own.std:
+    constants = own.mean, own.std
   else:
     constants = ds.channel_moments(study.splits(stage.validation).train)
   try:
     return models.fitted(
-      study.plan.models[stage.architecture],
+      own,
       study.num_classes(stage.data),
       *constants,
     ), where
@@ -74,6 +77,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     "image_shape": list(data.image_shape),
     "num_params": models.num_params(found.variables["params"]),
     "seconds": found.seconds,
+    "input_seconds": found.input_seconds,
   }
 
 
@@ -81,7 +85,8 @@ def _preflight(study: Study, name: str, stage: Stage) -> None:
   num_examples = study.num_images(stage.data, "train")
   shape = study.image_shape(name)
   try:
-    training.check_fit(stage.train, num_examples, shape)
+    streamed = study.streamed(stage.data)
+    training.check_fit(stage.train, num_examples, shape, streamed)
   except ValueError as error:
     raise ValueError(f"stages.{name}.train.{error}") from None
   cfg, where = _fitted(study, stage)
