@@ -32,6 +32,7 @@ NOT_NUMBERS = (
   "seconds",
   "train_seconds",
   "compile_seconds",
+  "input_seconds",
   "commit",
   "date",
   "versions",

@@ -1,7 +1,7 @@
 """Shows that a study of two processes survives what ends processes.
 
-Runs a study on two processes in peace, then under fire: at random moments one
-process, or both, gets SIGKILL, SIGTERM or SIGSTOP. Each time the exit statuses
+Runs a study on two processes in peace, its images resident, then streamed and
+under fire: at random moments one process, or both, gets SIGKILL, SIGTERM or SIGSTOP. Each time the exit statuses
 must be those of the contract (143 for stopped and saved, 128 and above for a
 lost process), the others must end within 45 seconds, and the same command is
 given again. In the end every number of `results.json` (all but wall times,
@@ -38,8 +38,9 @@ def _free_port() -> int:
 
 
 def start(
-  args: argparse.Namespace, workdir: pathlib.Path, cache: pathlib.Path
-) -> list[subprocess.Popen]:
+  args: argparse.Namespace, workdir: pathlib.Path, cache: pathlib.Path,
+  streamed: bool = True,
+) -> list[subprocess.Popen]:  # fmt: skip
   """Starts the study's two processes, with one device each."""
   coordinator = f"127.0.0.1:{_free_port()}"
   one_device = "--xla_force_host_platform_device_count=1"
@@ -51,6 +52,7 @@ def start(
           [
             *kill_and_resume.command(args, workdir, cache),
             "--config.run.chunk_steps=1", f"--coordinator={coordinator}",
+            f"--config.data.D.streamed={streamed}",
             "--num_processes=2", f"--process_id={number}",
           ],
           stdout=log, stderr=log, start_new_session=True,
@@ -60,14 +62,18 @@ def start(
   return started
 
 
-def run_through(args, workdir: pathlib.Path, cache: pathlib.Path) -> float:
+def run_through(
+  args, workdir: pathlib.Path, cache: pathlib.Path, streamed: bool = True
+) -> float:
   """Runs the study to its end; returns the seconds.
 
   Raises:
     RuntimeError: If it fails.
   """
   begin = time.monotonic()
-  statuses = [process.wait() for process in start(args, workdir, cache)]
+  statuses = [
+    process.wait() for process in start(args, workdir, cache, streamed)
+  ]
   if statuses != [0, 0]:
     raise RuntimeError(f"the study ended with {statuses}; see {workdir.parent}")
   return time.monotonic() - begin
@@ -166,7 +172,8 @@ def main(argv: list[str] | None = None) -> None:
   args = parser.parse_args(argv)
   root = pathlib.Path(tempfile.mkdtemp(prefix="kills-"))
   peace, war, cache = root / "peace", root / "war", root / "cache"
-  print(f"undisturbed: {run_through(args, peace, cache):.1f} s", flush=True)
+  seconds = run_through(args, peace, cache, streamed=False)
+  print(f"undisturbed, not streamed: {seconds:.1f} s", flush=True)
   again = root / "again"  # Compiled by now: what there is to disturb.
   seconds = run_through(args, again, cache)
   wrong = kill_and_resume.compare(peace, again)

@@ -106,7 +106,7 @@ def _join() -> None:
   """Meets the other processes, if this run has any."""
   given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
   if _DISTRIBUTED.value or any(value is not None for value in given):
-    processes.join(*given)
+    processes.join(*given, asked=preemption.pending)
 
 
 def _require_device() -> None:

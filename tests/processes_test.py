@@ -20,7 +20,7 @@ CONFIG = ROOT / "tests" / "processes_study.py"
 # What two runs that found the same need not share.
 NOT_NUMBERS = (
   "seconds", "train_seconds", "compile_seconds", "date", "commit", "devices",
-  "xla_flags",
+  "xla_flags", "input_seconds",
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def start(*command, log):
 class Run:
   """Some processes of one study; `workdir` takes a process's number."""
 
-  def __init__(self, test, root, number, workdir):
+  def __init__(self, test, root, number, workdir, *flags):
     port, self.processes = free_port(), []
     self.logs = [root / f"{port}-{i}.log" for i in range(number)]
     for i, log in enumerate(self.logs):
@@ -59,7 +59,7 @@ class Run:
         "-m", "robust_features.main", f"--config={CONFIG}",
         f"--config.data.D.data_dir={root}", "--config.run.chunk_steps=1",
         f"--workdir={workdir(i)}", f"--compilation_cache={root / 'cache'}",
-        *together, log=log,
+        *together, *flags, log=log,
       )  # fmt: skip
       self.processes.append(process)
       test.addCleanup(process.wait)
@@ -115,7 +115,9 @@ class StudyTest(absltest.TestCase):
     first = Run(self, root, 1, lambda i: alone)
     self.assertEqual(first.statuses(), [0], first.text())
 
-    killed = Run(self, root, 2, lambda i: together)
+    # Streamed or not makes no difference either.
+    streamed = "--config.data.D.streamed=True"
+    killed = Run(self, root, 2, lambda i: together, streamed)
     killed.until(together / "d_rand" / "config.json")
     killed.processes[1].kill()
     begin = time.monotonic()
@@ -129,7 +131,7 @@ class StudyTest(absltest.TestCase):
     self.assertEqual(stopped.statuses(), [143, 143], stopped.text())
     self.assertIn("stopped by SIGTERM", stopped.logs[1].read_text())
 
-    last = Run(self, root, 3, lambda i: together)
+    last = Run(self, root, 3, lambda i: together, streamed)
     self.assertEqual(last.statuses(), [0, 0, 0], last.text())
 
     self.assertEqual(checksums(alone), checksums(together))
@@ -172,6 +174,22 @@ class RefusalTest(parameterized.TestCase):
       f"{address}; start them all, with the same --coordinator and "
       "--num_processes and each with a --process_id of its own\n",
     )
+
+  def test_a_process_that_is_stopped_while_it_waits(self):
+    log = toys.folder(self) / "log"
+    process = start(
+      "-c",
+      "from robust_features.runtime import preemption, processes\n"
+      "preemption.install()\nprint('ready', flush=True)\n"
+      f"processes.join('127.0.0.1:{free_port()}', 2, 1, 100.0, "
+      "preemption.pending)",
+      log=log,
+    )
+    while "ready" not in log.read_text():
+      time.sleep(0.05)
+    process.terminate()
+    self.assertEqual(process.wait(60), 143, log.read_text())
+    self.assertIn("stopped before all processes met", log.read_text())
 
   def test_numbers_of_processes_that_differ(self):
     address = f"127.0.0.1:{free_port()}"

@@ -84,10 +84,9 @@ def augment(x: jax.Array, keys: jax.Array, cfg: AugmentConfig) -> jax.Array:
   Returns:
     float32 `[B, H, W, C]` in [0, 1].
   """
-  if (cfg.jitter or cfg.lighting) and x.shape[-1] != 3:
-    raise ValueError(
-      f"jitter and lighting need 3 channels, got images {x.shape}"
-    )
+  for name in ("jitter", "lighting"):
+    if getattr(cfg, name) and x.shape[-1] != 3:
+      raise ValueError(f"{name} needs 3 channels, got images {x.shape}")
   return jax.vmap(lambda image, key: _augment_one(image, key, cfg))(x, keys)
 
 

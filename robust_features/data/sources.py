@@ -19,6 +19,7 @@ from robust_features.data import (
   npz,
   planted,
   released,
+  restricted_imagenet,
   tfds_source,
 )
 from robust_features.data import dataset as dataset_lib
@@ -43,9 +44,12 @@ class DataConfig:
 
   Attributes:
     source: "tfds", "image_folder", "npz", "constructed" (a data set that a
-      study made), "madry" (the authors' released sets), "digits" or "planted".
+      study made), "madry" (the authors' released sets), "restricted_imagenet",
+      "digits" or "planted".
     name: What the source calls the set: a tfds name such as "cifar10"; for
-      "npz", the stem of the file or files in `data_dir`; unused by the others.
+      "npz", the stem of the file or files in `data_dir`; for
+      "restricted_imagenet", "imagenet2012" if tfds holds it, and "" for a
+      folder train/<wnid>/; unused by the others.
     data_dir: Folder that holds the set, or the npz file itself; "~" is the home
       folder. Unused by "digits" and "planted".
     num_train: Training images to keep at most; 0 keeps all that validation
@@ -61,6 +65,8 @@ class DataConfig:
       where a source has none; always the same ones, whatever the seed.
     skip_unreadable: Whether "image_folder" leaves out, and counts, what it
       cannot read instead of refusing it.
+    balanced: Whether "restricted_imagenet" keeps three wnids of every
+      super-class; otherwise 58% of the images are dogs.
     short_side: What an image's shorter side is resized to before a square of
       `image_size` is cropped from its centre, in pixels; 0 means `image_size`.
     streamed: Whether images are read as they are wanted, batch by batch, and
@@ -78,6 +84,7 @@ class DataConfig:
   image_size: int = 0
   test_fraction: float = 0.0
   skip_unreadable: bool = False
+  balanced: bool = False
   short_side: int = 0
   streamed: bool = False
 
@@ -101,7 +108,10 @@ class DataConfig:
       )
     if self.source == "tfds" and not self.name:
       raise ValueError("name must be set for source='tfds', got ''")
-    if self.source in _FROM_DISK and not self.data_dir:
+    from_disk = self.source in _FROM_DISK or (
+      self.source == "restricted_imagenet" and not self.name
+    )
+    if from_disk and not self.data_dir:
       raise ValueError(
         f"data_dir must be set for source={self.source!r}, got ''"
       )
@@ -224,6 +234,20 @@ def _load_image_folder(cfg: DataConfig) -> tuple[Dataset, Dataset]:
   )  # fmt: skip
 
 
+def _load_restricted_imagenet(cfg: DataConfig) -> tuple[Dataset, Dataset]:
+  groups = restricted_imagenet.groups(cfg.balanced)
+  if cfg.name:
+    return tfds_source.load(
+      cfg.name, cfg.data_dir, cfg.image_size, cfg.short_side, cfg.streamed,
+      groups,
+    )  # fmt: skip
+  restricted_imagenet.check_folder(cfg.data_dir, groups)
+  return image_folder.load(
+    cfg.data_dir, cfg.image_size, short_side=cfg.short_side,
+    skip_unreadable=cfg.skip_unreadable, streamed=cfg.streamed, groups=groups,
+  )  # fmt: skip
+
+
 def _load_npz(cfg: DataConfig) -> tuple[Dataset, Dataset]:
   return npz.load(cfg.data_dir, cfg.name)
 
@@ -274,6 +298,7 @@ SOURCES: dict[str, Callable[[DataConfig], tuple[Dataset, Dataset]]] = {
   "npz": _load_npz,
   "constructed": _load_constructed,
   "madry": _load_madry,
+  "restricted_imagenet": _load_restricted_imagenet,
   "digits": _load_digits,
   "planted": _load_planted,
 }

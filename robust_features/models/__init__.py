@@ -81,10 +81,16 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "resnet18": resnet.resnet18,
   "resnet34": resnet.resnet34,
   "resnet50": resnet.resnet50,
+  "resnet50_imagenet": resnet.resnet50_imagenet,
   "small_resnet": resnet.small_resnet,
   "vgg16": vgg.vgg16,
   "wrn_28_10": wide_resnet.wrn_28_10,
 }
+
+# Those whose blocks can be rematerialised.
+_REMAT = (
+  "resnet18", "resnet34", "resnet50", "resnet50_imagenet", "small_resnet"
+)  # fmt: skip
 
 # A module and what it holds, as in "package.module:factory".
 _FACTORY = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
@@ -108,6 +114,8 @@ class ModelConfig:
       means the data's.
     std: divided by: one number, or one a channel; () means the data's.
     kwargs: further keywords of a factory, as a mapping or pairs; plain values.
+    remat: whether the backward pass computes the activations inside a ResNet's
+      blocks again instead of keeping them; less memory for a third more work.
 
   Raises:
     ValueError: naming the field, if any is out of range.
@@ -120,6 +128,7 @@ class ModelConfig:
   mean: tuple[float, ...] = DEFAULT_MEAN
   std: tuple[float, ...] = DEFAULT_STD
   kwargs: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+  remat: bool = False
 
   def __post_init__(self):
     if self.name not in MODELS and not re.fullmatch(_FACTORY, self.name):
@@ -141,6 +150,10 @@ class ModelConfig:
       raise ValueError(
         f"kwargs are for a factory of one's own; {self.name} takes none, got "
         f"{dict(self.kwargs)!r}"
+      )
+    if self.remat and self.name not in _REMAT:
+      raise ValueError(
+        f"remat is for {', '.join(_REMAT)}; set it to False for {self.name}"
       )
     if min(self.std, default=1.0) <= 0:
       raise ValueError(f"std must be positive, got {self.std!r}")
@@ -210,6 +223,8 @@ def make_model(cfg: ModelConfig) -> Any:
     "std": cfg.std,
     "dtype": _DTYPES[cfg.dtype],
   }
+  if cfg.remat:
+    fields["remat"] = True
   if cfg.name in MODELS:
     return MODELS[cfg.name](**fields)
   if not cfg.width:

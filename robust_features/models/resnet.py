@@ -1,8 +1,10 @@
-"""Residual networks for small images, and their narrow relatives.
+"""Residual networks for small images, their narrow relatives, and ImageNet's.
 
 The CIFAR form of the paper's library: 3x3 stem without max-pool, stages of
 widths w, 2w, 4w, ... with strides 1, 2, 2, ..., stride on the 3x3 convolution,
 projection shortcuts where the shape changes, activation after the addition.
+ImageNet's form, torchvision's, differs by its stem: a 7x7 convolution and a
+max-pool, each of stride 2.
 
 Reference: arXiv 1512.03385 (ResNet); arXiv 1905.02175 appendix C.1.
 """
@@ -93,11 +95,16 @@ class ResNet(layers.Network):
     stage_sizes: blocks in each stage.
     width: channels of the stem and the first stage; doubles with each stage.
     bottleneck: whether blocks are `Bottleneck` (else `BasicBlock`).
+    imagenet: whether the stem is ImageNet's.
+    remat: whether the backward pass computes a block's activations again
+      instead of keeping them: a third more work, far less memory.
   """
 
   stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
   width: int = 64
   bottleneck: bool = False
+  imagenet: bool = False
+  remat: bool = False
 
   @nn.compact
   def __call__(
@@ -106,9 +113,14 @@ class ResNet(layers.Network):
     """Classifies images `x` [B, H, W, C] in [0, 1]."""
     dtype = self.dtype
     block = Bottleneck if self.bottleneck else BasicBlock
+    if self.remat:
+      block = nn.remat(block, static_argnums=(2,))  # `bn_mode`.
+    stem = ((7, 7), 2, (3, 3)) if self.imagenet else ((3, 3), 1, (1, 1))
     y = self.normalized(x)
-    y = layers.Conv(self.width, dtype=dtype, name="conv1")(y)
+    y = layers.Conv(self.width, *stem, dtype=dtype, name="conv1")(y)
     y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
+    if self.imagenet:
+      y = nn.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1)))
     left = sum(self.stage_sizes)
     for stage, num_blocks in enumerate(self.stage_sizes):
       for i in range(num_blocks):
@@ -139,6 +151,11 @@ def resnet50(*, width: int = 0, **fields: Any) -> ResNet:
   return ResNet(
     stage_sizes=(3, 4, 6, 3), width=width or 64, bottleneck=True, **fields
   )
+
+
+def resnet50_imagenet(*, width: int = 0, **fields: Any) -> ResNet:
+  """Returns ImageNet's ResNet-50, for images of 224 pixels (2048-d)."""
+  return resnet50(width=width, imagenet=True, **fields)
 
 
 def small_resnet(*, width: int = 0, **fields: Any) -> ResNet:

@@ -1,8 +1,9 @@
 """PyTorch state dicts to variables and back, as pure functions on arrays.
 
-Names follow the paper's library (MadryLab `robustness`) for the CIFAR networks
-and RobustBench for the wide ResNet; RobustBench's ResNets have the library's
-names. Kernels change from HWIO to OIHW and linear weights are transposed.
+Names follow the paper's library (MadryLab `robustness`) for the CIFAR networks,
+torchvision for ImageNet's ResNet-50 and RobustBench for the wide ResNet;
+RobustBench's ResNets have the library's names. Kernels change from HWIO to OIHW
+and linear weights are transposed.
 """
 
 import re
@@ -22,6 +23,13 @@ _RESNET: Rules = (
   (r"^layer(\d)_(\d+)", r"layer\1.\2"),
   (r"shortcut_conv", "shortcut.0"),
   (r"shortcut_bn", "shortcut.1"),
+)
+# Torchvision's names, which the library has for ImageNet.
+_RESNET_IMAGENET: Rules = (
+  (r"^layer(\d)_(\d+)", r"layer\1.\2"),
+  (r"shortcut_conv", "downsample.0"),
+  (r"shortcut_bn", "downsample.1"),
+  (r"^linear", "fc"),
 )
 _DENSENET: Rules = ((r"^dense(\d)_(\d+)", r"dense\1.\2"),)
 _WIDE: Rules = (
@@ -60,6 +68,7 @@ _RULES: dict[str, Rules] = {
   "resnet18": _RESNET,
   "resnet34": _RESNET,
   "resnet50": _RESNET,
+  "resnet50_imagenet": _RESNET_IMAGENET,
   "small_resnet": _RESNET,
   "vgg16": _vgg_rules(),
   "wrn_28_10": _WIDE,

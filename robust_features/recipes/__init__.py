@@ -6,6 +6,12 @@ Every field exists, nothing is derived, and any of them can be overridden:
 Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
 """
 
+from robust_features.recipes.imagenet import (
+  imagenet_evaluation,
+  imagenet_study,
+  imagenet_train,
+  imagenet_variant,
+)
 from robust_features.recipes.sections import (
   adversary,
   attack,
@@ -14,10 +20,12 @@ from robust_features.recipes.sections import (
   construction,
   data,
   evaluation,
+  imagenet_augmentation,
   inversion,
   model,
   no_adversary,
   no_augmentation,
+  restricted_imagenet,
   targeted,
   train,
 )
@@ -67,6 +75,11 @@ __all__ = [
   "evaluate_stage",
   "evaluation",
   "grid",
+  "imagenet_augmentation",
+  "imagenet_evaluation",
+  "imagenet_study",
+  "imagenet_train",
+  "imagenet_variant",
   "imported_stage",
   "inversion",
   "model",
@@ -76,6 +89,7 @@ __all__ = [
   "pictures_stage",
   "probe_stage",
   "relabel_stage",
+  "restricted_imagenet",
   "select_stage",
   "statements_stage",
   "step_sweep_stage",

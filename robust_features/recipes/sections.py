@@ -42,6 +42,7 @@ def data(source: str, **changes: Any) -> Any:
       "image_size": 0,
       "test_fraction": 0.0,
       "skip_unreadable": False,
+      "balanced": False,
       "short_side": 0,
       "streamed": False,
     },
@@ -52,6 +53,15 @@ def data(source: str, **changes: Any) -> Any:
 def cifar10(**changes: Any) -> Any:
   """Returns CIFAR-10 from tfds, 1,000 training images held out."""
   return data("tfds", **{"name": "cifar10", "num_validation": 1000} | changes)
+
+
+def restricted_imagenet(**changes: Any) -> Any:
+  """Returns Restricted ImageNet from `data_dir`, streamed, 5,000 held out."""
+  return data(
+    "restricted_imagenet",
+    **{"image_size": 224, "short_side": 256, "num_validation": 5000,
+       "streamed": True} | changes,
+  )  # fmt: skip
 
 
 def model(name: str, **changes: Any) -> Any:
@@ -70,6 +80,7 @@ def model(name: str, **changes: Any) -> Any:
       "mean": (),
       "std": (),
       "kwargs": {},
+      "remat": False,
     },
     changes,
   )

@@ -12,6 +12,8 @@ a user's error, which no restart mends, 143 for stopped by a signal and saved,
 import os
 import sys
 import threading
+import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -20,6 +22,7 @@ from jax.experimental import multihost_utils
 # JAX waits 100 s for a silent process and 5 minutes for one that will not end.
 _HEARTBEAT_SECONDS = 30
 _SHUTDOWN_SECONDS = 10
+_GLANCE_SECONDS = 0.1  # Between two looks at signals while processes meet.
 # Exit statuses.
 STOPPED = 143
 LOST = 134  # As where JAX itself notices and aborts.
@@ -38,6 +41,7 @@ def join(
   num_processes: int | None = None,
   process_id: int | None = None,
   wait_seconds: float = 60.0,
+  asked: Callable[[], bool] = lambda: False,
 ) -> None:
   """Meets the other processes of this run; must come before JAX is used.
 
@@ -50,6 +54,8 @@ def join(
     num_processes: How many there are.
     process_id: Which one this is, from 0.
     wait_seconds: How long the others may take to appear.
+    asked: Whether this process was asked to stop; it then ends with status 143
+      without waiting for the others.
 
   Raises:
     ValueError: If the three do not fit together, if JAX knows no cluster here,
@@ -71,7 +77,11 @@ def join(
     target=_meet, args=(given, wait_seconds, failed), daemon=True
   )
   meeting.start()
-  meeting.join(wait_seconds)
+  deadline = time.monotonic() + wait_seconds
+  while meeting.is_alive() and time.monotonic() < deadline:
+    meeting.join(_GLANCE_SECONDS)
+    if asked():
+      end("stopped before all processes met; run them again to go on", STOPPED)
   if meeting.is_alive():
     end(_in_vain(given, wait_seconds), 1)
   if failed:

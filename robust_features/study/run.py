@@ -4,7 +4,7 @@ import pathlib
 import time
 from typing import Any
 
-from robust_features.runtime import compilation, files, logs
+from robust_features.runtime import compilation, files, logs, preemption
 from robust_features.runtime.workdir import hold
 from robust_features.study import (
   config_text,
@@ -84,6 +84,8 @@ def _run_stages(study: Study, names: list[str]) -> None:
   missing = [name for name in names if states[name] != "done"]
   left = outlook.TimeLeft(outlook.costs(study, missing))
   for number, name in enumerate(names, 1):
+    # A stage looks only once it has compiled something, which may take minutes.
+    preemption.check()
     state = states[name]
     line = f"stage {number} of {len(names)}: {name}"
     line += f" ({study.plan.config.stages[name].kind})"

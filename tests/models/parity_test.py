@@ -73,6 +73,7 @@ class ParityTest(parameterized.TestCase):
       recorded = {key.split("/")[0] for key in content.files}
     self.assertEqual(recorded, set(ARCHS))
     own = {"cnn", "cnn4", "mlp", "plain_cnn", "plain_strided_cnn"}
+    own |= {"resnet50_imagenet"}  # See `imagenet_test`.
     self.assertEqual(set(models.MODELS) - recorded, own)
 
   @parameterized.parameters(*ARCHS)

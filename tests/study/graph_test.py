@@ -219,6 +219,14 @@ class RerunTest(StudyTestCase):
     self.assertGreater(stops, 2)
     self.assertEqual(numbers(found), numbers(self.results))
 
+  def test_a_request_at_the_start_is_heard_before_any_stage(self):
+    self.addCleanup(preemption.reset)
+    preemption.request()
+    workdir = toys.folder(self) / "run"
+    with self.assertRaises(preemption.Stopped):
+      run.run(toy_study.config(self.data), workdir)
+    self.assertFalse((workdir / "base").exists())
+
   def test_titles_are_not_results(self):
     workdir = self.copy()
     with no_work():

@@ -104,6 +104,27 @@ def _printed(plan: Plan, name: str, stage: Stage) -> dict[str, Any] | None:
 
 
 def _report(rows: Any):
+  """Tells what a table of accuracies leaves open: classes and controls."""
+  return _class_report(rows or ()) + _control_report(rows)
+
+
+def _class_report(rows: Any):
+  """Returns the accuracy of each class where classes differ in size."""
+  uneven = [row for row in rows if tables.is_uneven(row)]
+  if not uneven:
+    return []
+  lines = [["model", *uneven[0]["class_names"]]]
+  for row in uneven:
+    own = tables.class_accuracies(row)[: len(row["class_names"])]
+    lines.append([row["title"], *map(tables.percent, own)])
+    lines += [
+      [f"{row['title']}, eps={eps}", *map(tables.percent, values)]
+      for eps, values in row["class_robust_accuracy"].items()
+    ]
+  return [("Accuracy of each class", [tables.aligned(lines)])]
+
+
+def _control_report(rows: Any):
   """Says of every claim with controls whether it stands clear of them."""
   by_name = {row["name"]: row for row in rows or ()}
   controls = [row for row in by_name.values() if row["control_of"]]

@@ -75,6 +75,30 @@ class Column(NamedTuple):
   count: str = "num_examples"
 
 
+def class_accuracies(row: dict[str, Any]) -> list[float | None]:
+  """Returns the unattacked accuracy of each class, None for one not there."""
+  return [
+    seen[label] / sum(seen) if sum(seen) else None
+    for label, seen in enumerate(row["confusion"])
+  ]
+
+
+def largest_class(row: dict[str, Any]) -> float:
+  """Returns the share of the largest class: what naming it always is right."""
+  sizes = [sum(seen) for seen in row["confusion"]]
+  return max(sizes) / sum(sizes)
+
+
+def is_uneven(row: dict[str, Any]) -> bool:
+  """Returns whether the largest class is more than twice an equal share."""
+  return largest_class(row) * len(row["confusion"]) > 2
+
+
+def _class_mean(row: dict[str, Any]) -> float:
+  found = [value for value in class_accuracies(row) if value is not None]
+  return sum(found) / len(found)
+
+
 def columns(rows: list[dict[str, Any]]) -> list[Column]:
   """Returns what was measured of at least one row, in the table's order."""
 
@@ -83,6 +107,11 @@ def columns(rows: list[dict[str, Any]]) -> list[Column]:
 
   shifts = {s for row in rows for s in row["shifted_accuracy"]}
   found = [Column("accuracy", lambda row: row["accuracy"])]
+  if any(map(is_uneven, rows)):
+    found += [
+      Column("largest class", largest_class),
+      Column("mean of classes", _class_mean),
+    ]
   found += [
     Column(shifted(int(s)), inside("shifted_accuracy", s))
     for s in sorted(shifts, key=int, reverse=True)
