@@ -1,12 +1,13 @@
 """Shows that a study of two processes survives what ends processes.
 
 Runs a study on two processes in peace, its images resident, then streamed and
-under fire: at random moments one process, or both, gets SIGKILL, SIGTERM or SIGSTOP. Each time the exit statuses
-must be those of the contract (143 for stopped and saved, 128 and above for a
-lost process), the others must end within 45 seconds, and the same command is
-given again. In the end every number of `results.json` (all but wall times,
-versions and the commit), every checksum and every shard must equal those of the
-run in peace, and no process and no half-written file may be left.
+under fire: at random moments one process, or both, gets SIGKILL, SIGTERM or
+SIGSTOP. Each time the exit statuses must be those of the contract (143 for
+stopped and saved, 128 and above for a lost process), the others must end within
+45 seconds, and the same command is given again. In the end every number of
+`results.json` (all but wall times, versions and the commit), every checksum and
+every shard must equal those of the run in peace, and no process and no
+half-written file may be left.
 
 Command, about half a minute a kill on two idle cores:
   python -m benchmarks.kill_processes --kills=25

@@ -18,6 +18,7 @@ import toys
 from absl.testing import absltest, parameterized
 
 from robust_features import main
+from robust_features.data import restricted_imagenet
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs").glob("*.py")))
@@ -274,6 +275,9 @@ class SmokeTest(CommandTestCase):
         toys.write_tfds(folder)
       elif cfg.source == "npz":
         self.write_pair(folder, cfg.name)
+      elif cfg.source == "restricted_imagenet":
+        wnids = restricted_imagenet.groups(balanced=False)
+        toys.write_wnids(folder / "train", wnids, (40, 36))
       else:
         continue
       overrides.append(f"--config.data.{section}.data_dir={folder}")
@@ -289,7 +293,15 @@ class SmokeTest(CommandTestCase):
     np.save(folder / f"{name}_data.npy", data.images)
     np.save(folder / f"{name}_labels.npy", np.arange(40) % 10)
 
-  @parameterized.parameters(*(n for n in NAMES if n != "quickstart"))
+  # The two others of Restricted ImageNet have the same kinds of stages.
+  @parameterized.parameters(
+    *(
+      name
+      for name in NAMES
+      if not name.startswith(("quickstart", "restricted_imagenet"))
+    ),
+    "restricted_imagenet_robust",
+  )
   def test_smoke(self, name):
     workdir = toys.folder(self) / "run"
     status, out, err = self.call(

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 
 from robust_features import models, train_step
 from robust_features.attacks import AttackConfig
@@ -94,6 +95,14 @@ def folder(test):
 def class_folder(cls):
   """Returns a folder that goes away with a test class."""
   return pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+
+
+def write_wnids(folder, wnids, size=(9, 6)):
+  """Writes an image for each wnid; its pixels tell the wnid's place."""
+  for i, wnid in enumerate(wnids):
+    (folder / wnid).mkdir(parents=True)
+    pixels = np.full((*size, 3), i % 256, np.uint8)
+    PIL.Image.fromarray(pixels).save(folder / wnid / "one.png")
 
 
 def write_checkpoint(folder):

@@ -108,10 +108,7 @@ class DataConfig:
       )
     if self.source == "tfds" and not self.name:
       raise ValueError("name must be set for source='tfds', got ''")
-    from_disk = self.source in _FROM_DISK or (
-      self.source == "restricted_imagenet" and not self.name
-    )
-    if from_disk and not self.data_dir:
+    if self.source in _FROM_DISK and not self.data_dir:
       raise ValueError(
         f"data_dir must be set for source={self.source!r}, got ''"
       )
@@ -241,6 +238,11 @@ def _load_restricted_imagenet(cfg: DataConfig) -> tuple[Dataset, Dataset]:
       cfg.name, cfg.data_dir, cfg.image_size, cfg.short_side, cfg.streamed,
       groups,
     )  # fmt: skip
+  if not cfg.data_dir:
+    raise DataError(
+      "data_dir must be set to a folder that holds train/<wnid>/ and "
+      "val/<wnid>/ of ImageNet, or name to 'imagenet2012' for tfds's"
+    )
   restricted_imagenet.check_folder(cfg.data_dir, groups)
   return image_folder.load(
     cfg.data_dir, cfg.image_size, short_side=cfg.short_side,

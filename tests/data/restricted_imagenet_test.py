@@ -3,7 +3,6 @@
 import pathlib
 
 import numpy as np
-import PIL.Image
 import toys
 from absl.testing import absltest, parameterized
 
@@ -17,14 +16,6 @@ RANGES = {
   "bird": (80, 100), "primate": (365, 382), "fish": (389, 397),
   "crab": (118, 121), "insect": (300, 319),
 }  # fmt: skip
-
-
-def write(folder, wnids, size=(9, 6)):
-  """Writes an image for each wnid; its first pixel tells the wnid's place."""
-  for i, wnid in enumerate(wnids):
-    (folder / wnid).mkdir(parents=True)
-    pixels = np.full((*size, 3), i % 256, np.uint8)
-    PIL.Image.fromarray(pixels).save(folder / wnid / "one.png")
 
 
 def load(folder, **changes):
@@ -65,8 +56,8 @@ class FolderTest(parameterized.TestCase):
 
   def test_labels_follow_wnids_not_places(self):
     # Another class of ImageNet comes first, and is passed over.
-    write(self.folder / "train", ["n01440764", *self.wnids])
-    write(self.folder / "val", self.wnids[::-1])
+    toys.write_wnids(self.folder / "train", ["n01440764", *self.wnids])
+    toys.write_wnids(self.folder / "val", self.wnids[::-1])
     for streamed in (False, True):
       found = load(
         self.folder, balanced=True, streamed=streamed, num_validation=0
@@ -82,7 +73,7 @@ class FolderTest(parameterized.TestCase):
       )
 
   def test_refusals(self):
-    write(self.folder / "train", self.wnids)
+    toys.write_wnids(self.folder / "train", self.wnids)
     with self.assertRaisesRegex(
       ds.DataError, "train: lacks 176 of the 203 wnids .* such as n0"
     ):
@@ -95,8 +86,8 @@ class FolderTest(parameterized.TestCase):
     (flat / "dog").mkdir()
     with self.assertRaisesRegex(ds.DataError, "val: 'dog' is no wnid"):
       load(self.folder, balanced=True)
-    with self.assertRaisesRegex(ValueError, "data_dir must be set"):
-      sources.DataConfig("restricted_imagenet")
+    with self.assertRaisesRegex(ds.DataError, "data_dir must be set .*tfds"):
+      load("")
     with self.assertRaisesRegex(ValueError, "short_side must be 0 or at least"):
       load(self.folder, short_side=3)
 
