@@ -96,17 +96,15 @@ class Images:
 
   def __getitem__(self, index: Any) -> np.ndarray:
     """Reads the images at an index, a slice or an array of indices."""
-    numbers = self.numbers[index]
-    if numbers.ndim == 0:
-      return self.source.read(int(numbers))
-    found = np.empty((len(numbers), *self.image_shape), self.dtype)
+    numbers = np.asarray(self.numbers[index])
+    found = np.empty((numbers.size, *self.image_shape), self.dtype)
 
     def read(row: int) -> None:
-      found[row] = self.source.read(int(numbers[row]))
+      found[row] = self.source.read(int(numbers.flat[row]))
 
     with concurrent.futures.ThreadPoolExecutor(num_threads()) as pool:
-      list(pool.map(read, range(len(numbers))))  # Raises what a thread did.
-    return found
+      list(pool.map(read, range(numbers.size)))  # Raises what a thread did.
+    return found.reshape(*numbers.shape, *self.image_shape)
 
   def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
     del copy
@@ -169,7 +167,9 @@ def resized(
 
   def one(values: np.ndarray) -> np.ndarray:
     picture = PIL.Image.fromarray(np.ascontiguousarray(values))
-    return np.asarray(picture.resize(size[::-1], PIL.Image.Resampling.BILINEAR))
+    return np.asarray(
+      picture.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
+    )
 
   if image.dtype == np.uint8 and image.shape[-1] == 3:
     return one(part)

@@ -243,7 +243,7 @@ class TrainFeed:
       for start, count in zip(starts, counts, strict=True)
     ]
     read = read_ahead(
-      lambda part: self._read(*part, mine), parts,
+      lambda part: self._read(part[0], part[1], mine), parts,
       self.chunk_steps * len(mine) * self.images.image_nbytes, self.watch,
     )  # fmt: skip
     with contextlib.closing(read) as chunks:

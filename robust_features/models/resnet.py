@@ -120,7 +120,10 @@ class ResNet(layers.Network):
     y = layers.Conv(self.width, *stem, dtype=dtype, name="conv1")(y)
     y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
     if self.imagenet:
-      y = nn.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1)))
+      edges = ((0, 0), (1, 1), (1, 1), (0, 0))
+      y = jax.lax.reduce_window(
+        y, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), edges
+      )
     left = sum(self.stage_sizes)
     for stage, num_blocks in enumerate(self.stage_sizes):
       for i in range(num_blocks):

@@ -107,6 +107,9 @@ class SameBitsTest(absltest.TestCase):
     self.assertEqual(ds.digest(stream), ds.digest(whole))
     at = np.array([30, 0, 9, 10])
     np.testing.assert_array_equal(stream.images[at], whole.images[at])
+    square = at.reshape(2, 2)
+    np.testing.assert_array_equal(stream.images[square], whole.images[square])
+    np.testing.assert_array_equal(stream.images[3], whole.images[3])
     path = folder / "00001-images.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with self.assertRaisesRegex(ds.DataError, "00001-images.npy does not"):

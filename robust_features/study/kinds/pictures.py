@@ -100,7 +100,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   x = ds.to_float(data.images[chosen])  # [K, P, H, W, C].
   keys = attacks.example_keys(study.key(name), jnp.asarray(chosen.reshape(-1)))
   noise = objectives.starting_points(
-    "noise", x.reshape(-1, *data.image_shape), None, None, keys
+    "noise", x.reshape(-1, *data.image_shape), None, keys
   )
   # Another image: that of the class after, in the order shown.
   starts = {"noise": noise.reshape(x.shape), "image": jnp.roll(x, -1, axis=0)}
