@@ -8,6 +8,7 @@ Reference: arXiv:1905.02175v4, tables 1, 7, 8, 9 and 10, figures 3, 12 and
 
 from typing import Any
 
+from robust_features.data.sources import DataConfig
 from robust_features.study.graph import Plan
 
 # (source, name) of the data that the numbers are of.
@@ -91,6 +92,13 @@ def applies(plan: Plan, name: str) -> bool:
   """Returns whether a stage, and all that it needs, is of the paper's data."""
   node = plan.nodes[name]
   own = [plan.data[source] for source in node.sources]
-  return all((cfg.source, cfg.name) in _DATA for cfg in own) and all(
+  return all(map(_is_papers, own)) and all(
     applies(plan, parent) for parent in node.parents
   )
+
+
+def _is_papers(cfg: DataConfig) -> bool:
+  """Returns whether a source is one of the paper's, in the paper's size."""
+  if cfg.source == "restricted_imagenet":
+    return cfg.image_size == 224 and not cfg.balanced
+  return (cfg.source, cfg.name) in _DATA

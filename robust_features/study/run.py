@@ -4,7 +4,13 @@ import pathlib
 import time
 from typing import Any
 
-from robust_features.runtime import compilation, files, logs, preemption
+from robust_features.runtime import (
+  compilation,
+  files,
+  logs,
+  preemption,
+  processes,
+)
 from robust_features.runtime.workdir import hold
 from robust_features.study import (
   config_text,
@@ -71,6 +77,8 @@ def complete(
     results["config"] = config_text.python(study.plan.config)
     programs, results["compile_seconds"] = compilation.since(begin)
     publish.publish(results, study.workdir)
+  # Drawing takes longer than JAX waits at the end for a process.
+  processes.wait("published")
   if programs:
     seconds = results["compile_seconds"]
     logs.say(f"compiled {programs} programs in {seconds:.1f} s")

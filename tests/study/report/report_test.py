@@ -9,6 +9,7 @@ from PIL import Image
 
 from robust_features.runtime import files
 from robust_features.study import paper, publish, report
+from robust_features.study.kinds import KINDS
 from robust_features.study.report import tables
 
 
@@ -160,6 +161,23 @@ class TableTest(absltest.TestCase):
     found["rows"][0]["robust_accuracy"]["10.0"] = 0.0
     header = tables.table(found).splitlines()[0]
     self.assertLess(header.index("eps=1.0"), header.index("eps=10.0"))
+
+  def test_classes_that_differ_in_size_are_told(self):
+    found = results()
+    row, other = found["rows"]
+    row["confusion"] = [[90, 10, 0], [5, 5, 0], [0, 0, 0]]
+    for each in (row, other):
+      each["class_names"] = ["dog", "cat", "crab"]
+      each["class_robust_accuracy"] = {"0.5": [0.25, 0.0, None]}
+    other["confusion"] = [[10, 0, 0], [0, 10, 0], [0, 0, 10]]
+    header, _, line, second = tables.table(found).splitlines()
+    self.assertIn("| accuracy | largest class | mean of classes |", header)
+    cells = [cell.strip() for cell in line.split("|")]
+    self.assertEqual(cells[3:5], ["90.91", "70.00"])
+    self.assertIn("33.33", second)
+    title, lines = KINDS["evaluate"].report(found["rows"])[0]
+    self.assertEqual(title, "Accuracy of each class")
+    self.assertIn("| standard          | 90.00 | 50.00 |    - |", lines[0])
 
 
 class NotesTest(absltest.TestCase):
