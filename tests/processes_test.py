@@ -20,7 +20,7 @@ CONFIG = ROOT / "tests" / "processes_study.py"
 # What two runs that found the same need not share.
 NOT_NUMBERS = (
   "seconds", "train_seconds", "compile_seconds", "date", "commit", "devices",
-  "xla_flags", "input_seconds",
+  "xla_flags", "input_seconds", "command", "config",
 )  # fmt: skip
 
 

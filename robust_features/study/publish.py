@@ -67,7 +67,7 @@ def write_page(
   parts.sort(key=lambda part: not part.is_table)
   seconds = sum(stage["seconds"] for stage in results["stages"])
   text = page.render(results, parts, outlook.duration(seconds))
-  files.write_text(workdir / "report.html", text)
+  files.write_here(workdir / "report.html", text.encode())  # No other is here.
   logs.say(f"report: {workdir / 'report.html'}")
 
 

@@ -77,7 +77,7 @@ def complete(
     results["config"] = config_text.python(study.plan.config)
     programs, results["compile_seconds"] = compilation.since(begin)
     publish.publish(results, study.workdir)
-  # Drawing takes longer than JAX waits at the end for a process.
+  # The first process writes the page alone; at the end JAX waits 10 s for it.
   processes.wait("published")
   if programs:
     seconds = results["compile_seconds"]
