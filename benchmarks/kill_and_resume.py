@@ -33,6 +33,8 @@ NOT_NUMBERS = (
   "train_seconds",
   "compile_seconds",
   "input_seconds",
+  "command",
+  "config",
   "commit",
   "date",
   "versions",
