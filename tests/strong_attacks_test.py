@@ -88,7 +88,7 @@ class AutoAttackTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ({"norm": "l1"}, "norm must be one of"),
-    ({"eps": (0.0,)}, "eps must be in"),
+    ({"eps": (0.0,)}, "eps must be a finite number > 0"),
     ({"eps": ("8/255",)}, "eps must be a tuple of numbers"),
     ({"attacks": ("pgd",)}, "attacks must be distinct names"),
     ({"batch_size": 0}, "batch_size must be at least 1, got 0"),

@@ -31,7 +31,7 @@ def load(path):
 
 sweep = load(LAUNCH / "sweep.py")
 kills = load(ROOT / "benchmarks" / "kill_and_resume.py")
-cost = load(ROOT / "benchmarks" / "cost.py")
+cost = importlib.import_module("benchmarks.cost")
 
 STUDY = """
 from robust_features import recipes
@@ -195,6 +195,7 @@ class SweepTest(parameterized.TestCase):
       run_.workdir.mkdir()
       row = {"name": "n", "title": "t", "accuracy": accuracy, "paper": None,
              "shifted_accuracy": {}, "control_of": "",
+             "confusion": [[5, 5], [5, 5]],
              "robust_accuracy": {"0.5": accuracy / 2}}  # fmt: skip
       (run_.workdir / "results.json").write_text(json.dumps({"rows": [row]}))
     summary = sweep.collect("c.py", runs)
