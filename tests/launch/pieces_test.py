@@ -267,7 +267,9 @@ class CostTest(parameterized.TestCase):
     config = self.study()
     config.data.D.name = "svhn"
     config.stages.a = recipes.train_stage("main", "D", recipes.train())
-    with self.assertRaisesRegex(ValueError, r"tfds svhn\) is not known without them"):
+    with self.assertRaisesRegex(
+      ValueError, r"tfds svhn\) is not known without them"
+    ):
       cost.passes_of(config, "a")
 
   @parameterized.parameters("cifar_fast", "cifar_robust", "cifar_nonrobust")
