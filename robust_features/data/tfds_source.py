@@ -7,7 +7,7 @@ on one core, so there is no cache to keep in step with anything.
 
 import io
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from robust_features.data import dataset as dataset_lib
 from robust_features.data import lazy, pixels
 from robust_features.data.dataset import DataError, Dataset
 
-_CHUNK = 1_000  # Records read at a time for their labels.
+_CHUNK = 1_000  # Records read at a time.
 _TEST_SPLITS = ("test", "validation")
 
 
@@ -131,17 +131,26 @@ class _Records(NamedTuple):
   where: str
 
   def read(self, number: int) -> np.ndarray:
-    return self._decoded(number, *self.size)
+    return self.decoded(number, self._record(number), *self.size)
 
   def original(self, number: int) -> np.ndarray:
-    return self._decoded(number, 0, 0)
+    return self.decoded(number, self._record(number), 0, 0)
 
-  def _decoded(self, number: int, image_size: int, short_side: int):
+  def _record(self, number: int) -> Mapping[str, Any]:
     try:
-      encoded = self.records[number][self.key]
-      with PIL.Image.open(io.BytesIO(encoded)) as image:
+      return self.records[number]
+    except Exception as error:  # Readers raise nearly anything.
+      raise _damaged(f"{self.where}: record {number}", error) from error
+
+  def decoded(
+    self, number: int, record: Mapping[str, Any], image_size: int,
+    short_side: int,
+  ) -> np.ndarray:  # fmt: skip
+    """Returns the image of a record that was read."""
+    try:
+      with PIL.Image.open(io.BytesIO(record[self.key])) as image:
         return pixels.to_array(image, self.channels, image_size, short_side)
-    except Exception as error:  # Readers and decoders raise nearly anything.
+    except Exception as error:  # Decoders raise nearly anything.
       raise _damaged(f"{self.where}: record {number}", error) from error
 
 
@@ -165,38 +174,49 @@ def _read_split(
   groups = groups or {name: name for name in names}
   labels = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
   where = f"{builder.data_path} {split}"
+  numbers, found, images = [], [], []
+  count = builder.info.splits[split].num_examples
   try:
     records = builder.as_data_source(
       split=split, decoders={image_key: tfds.decode.SkipDecoding()}
     )
-    found = _labels(records, label_key, builder.info.splits[split].num_examples)
+    source = _Records(
+      records, image_key, features[image_key].shape[-1] or 3, size, where
+    )
+    for number, record in tqdm.tqdm(
+      _in_order(records, count), desc=f"read {split}", total=count,
+      leave=False, disable=None,
+    ):  # fmt: skip
+      name = names[record[label_key]]
+      if name not in groups:
+        continue
+      numbers.append(number)
+      found.append(labels[groups[name]])
+      if not streamed:
+        images.append(source.decoded(number, record, *size))
+  except DataError:
+    raise
   except Exception as error:  # Readers raise nearly anything.
     raise _damaged(where, error) from error
-  numbers = np.flatnonzero([names[label] in groups for label in found])
-  source = _Records(
-    records, image_key, features[image_key].shape[-1] or 3, size, where
-  )
-  if streamed:
-    shape = (*size[:1] * 2, source.channels) if size[0] else None
-    shape = shape or source.read(int(numbers[0])).shape
-    images = lazy.Images(source, numbers, shape, np.dtype(np.uint8))
-  else:
-    progress = tqdm.tqdm(
-      numbers.tolist(), desc=f"read {split}", leave=False, disable=None
-    )
-    images = pixels.stack([source.read(number) for number in progress], where)
   return dataset_lib.make(
-    images,
-    np.array([labels[groups[names[found[i]]]] for i in numbers], np.int64),
+    _lazy(source, numbers) if streamed else pixels.stack(images, where),
+    np.array(found, np.int64),
     tuple(labels),
     where=where,
   )
 
 
-def _labels(records: Any, key: str, count: int) -> list[int]:
-  """Returns every record's label."""
-  found = []
+def _in_order(records: Any, count: int) -> Iterator[tuple[int, Any]]:
+  """Yields (number, record) of all records; many at a time is twice as fast."""
   for start in range(0, count, _CHUNK):
-    numbers = list(range(start, min(start + _CHUNK, count)))
-    found += [int(record[key]) for record in records.__getitems__(numbers)]
-  return found
+    numbers = range(start, min(start + _CHUNK, count))
+    yield from zip(numbers, records.__getitems__(list(numbers)), strict=True)
+
+
+def _lazy(source: _Records, numbers: list[int]) -> lazy.Images:
+  """Returns the images of some records, to be read when they are wanted."""
+  height = source.size[0]
+  shape = (height, height, source.channels)
+  if not height:
+    shape = source.read(numbers[0]).shape
+  return lazy.Images(source, np.array(numbers), shape, np.dtype(np.uint8))
