@@ -195,7 +195,7 @@ class SweepTest(parameterized.TestCase):
       run_.workdir.mkdir()
       row = {"name": "n", "title": "t", "accuracy": accuracy, "paper": None,
              "shifted_accuracy": {}, "control_of": "",
-             "confusion": [[5, 5], [5, 5]],
+             "confusion": [[5, 5], [5, 5]], "class_names": ["a", "b"],
              "robust_accuracy": {"0.5": accuracy / 2}}  # fmt: skip
       (run_.workdir / "results.json").write_text(json.dumps({"rows": [row]}))
     summary = sweep.collect("c.py", runs)

@@ -18,7 +18,7 @@ from robust_features import recipes
 from robust_features.data import dataset as ds
 from robust_features.study import run, settings
 from robust_features.study.graph import Kind
-from robust_features.study.kinds import KINDS, subject
+from robust_features.study.kinds import KINDS, evaluate, subject
 from robust_features.study.parse import parse
 
 PACKAGE = pathlib.Path(robust_features.__file__).parent
@@ -113,6 +113,16 @@ class SampledTest(absltest.TestCase):
     again = subject.sampled(study, data, 8)
     np.testing.assert_array_equal(found.images, again.images)
     self.assertEqual(subject.sampled(study, data, 0).num_examples, 40)
+
+
+class ShiftedLabelsTest(absltest.TestCase):
+  def test_the_last_class_is_followed_by_the_first(self):
+    """A model with more logits than there are classes changes no order."""
+    seen = [[3, 1, 0, 0], [0, 2, 2, 0], [4, 0, 0, 8], [0, 0, 0, 0]]
+    found = [
+      evaluate._on_shifted_labels(seen, 3, shift) for shift in (0, 1, -1)
+    ]
+    self.assertEqual(found, [5 / 20, 7 / 20, 0])
 
 
 class LiteralsTest(parameterized.TestCase):

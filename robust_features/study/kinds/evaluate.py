@@ -58,7 +58,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     },
     "confusion": found.confusion,
     "shifted_accuracy": {
-      str(shift): _on_shifted_labels(found.confusion, shift)
+      str(shift): _on_shifted_labels(found.confusion, data.num_classes, shift)
       for shift in stage.label_shifts
     },
     "attack": found.attack,
@@ -76,10 +76,17 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   return result
 
 
-def _on_shifted_labels(confusion: list[list[int]], shift: int) -> float:
-  """Returns the accuracy were every label `shift` further."""
-  count = len(confusion)
-  right = sum(row[(y + shift) % count] for y, row in enumerate(confusion))
+def _on_shifted_labels(
+  confusion: list[list[int]], num_classes: int, shift: int
+) -> float:
+  """Returns the accuracy were every label `shift` further.
+
+  The last class is followed by the first, whatever else the model may see.
+  """
+  right = sum(
+    seen[(label + shift) % num_classes]
+    for label, seen in enumerate(confusion[:num_classes])
+  )
   return right / sum(map(sum, confusion))
 
 
@@ -115,8 +122,8 @@ def _class_report(rows: Any):
     return []
   lines = [["model", *uneven[0]["class_names"]]]
   for row in uneven:
-    own = tables.class_accuracies(row)[: len(row["class_names"])]
-    lines.append([row["title"], *map(tables.percent, own)])
+    own = map(tables.percent, tables.class_accuracies(row))
+    lines.append([row["title"], *own])
     lines += [
       [f"{row['title']}, eps={eps}", *map(tables.percent, values)]
       for eps, values in row["class_robust_accuracy"].items()

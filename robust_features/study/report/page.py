@@ -138,16 +138,8 @@ def _by_class(rows: list[dict[str, Any]]) -> list[tuple[str, list[list[str]]]]:
   def cells(values: list[float | None]) -> list[str]:
     return ["-" if v is None else f"{100 * v:.0f}" for v in values]
 
-  clean = [
-    [
-      counts[label] / sum(counts) if sum(counts) else None
-      for label, counts in enumerate(
-        row["confusion"][: len(row["class_names"])]
-      )
-    ]
-    for row in rows
-  ]
-  found = [("Percent correct, clean", [cells(values) for values in clean])]
+  clean = [cells(tables.class_accuracies(row)) for row in rows]
+  found = [("Percent correct, clean", clean)]
   for eps in tables.radii(rows):
     unknown = [None] * len(rows[0]["class_names"])
     lines = [row["class_robust_accuracy"].get(eps, unknown) for row in rows]

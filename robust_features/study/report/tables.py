@@ -79,7 +79,7 @@ def class_accuracies(row: dict[str, Any]) -> list[float | None]:
   """Returns the unattacked accuracy of each class, None for one not there."""
   return [
     seen[label] / sum(seen) if sum(seen) else None
-    for label, seen in enumerate(row["confusion"])
+    for label, seen in enumerate(row["confusion"][: len(row["class_names"])])
   ]
 
 
@@ -91,7 +91,7 @@ def largest_class(row: dict[str, Any]) -> float:
 
 def is_uneven(row: dict[str, Any]) -> bool:
   """Returns whether the largest class is more than twice an equal share."""
-  return largest_class(row) * len(row["confusion"]) > 2
+  return largest_class(row) * len(row["class_names"]) > 2
 
 
 def _class_mean(row: dict[str, Any]) -> float:

@@ -175,6 +175,11 @@ class TableTest(absltest.TestCase):
     cells = [cell.strip() for cell in line.split("|")]
     self.assertEqual(cells[3:5], ["90.91", "70.00"])
     self.assertIn("33.33", second)
+    # What else a model may see is no class: 5 logits of 2 even classes.
+    even = row | {"class_names": ["dog", "cat"]}
+    even["confusion"] = [[5, 0, 0, 0, 5], [0, 9, 0, 0, 1]] + [[0] * 5] * 3
+    self.assertFalse(tables.is_uneven(even))
+    self.assertEqual(tables.class_accuracies(even), [0.5, 0.9])
     title, lines = KINDS["evaluate"].report(found["rows"])[0]
     self.assertEqual(title, "Accuracy of each class")
     self.assertIn("| standard          | 90.00 | 50.00 |    - |", lines[0])
