@@ -27,6 +27,7 @@ from robust_features.data import dataset as ds
 from robust_features.data import sources
 from robust_features.runtime import files, sharding
 from robust_features.study import folder, provenance, settings
+from robust_features.study.report import tables
 
 # What gives a source images that it lacks.
 _MORE = {
@@ -35,8 +36,6 @@ _MORE = {
   "test": "set its test_fraction, or name a source that has some",
 }
 Result = dict[str, Any]
-# (title, lines) of one piece of a report.
-Section = tuple[str, Sequence[str]]
 
 
 def _nothing(*unused) -> list[Any]:
@@ -115,7 +114,7 @@ class Kind:
   present: Callable[["Study", str, Any], Result] = lambda study, name, stage: (
     study.require(name)
   )
-  report: Callable[[dict[str, Result]], Sequence[Section]] = _nothing
+  report: Callable[[dict[str, Result]], Sequence[tables.Section]] = _nothing
   failed: Callable[[dict[str, Result]], list[str]] = _nothing
   draw: Callable[[dict[str, Result], pathlib.Path], list[pathlib.Path]] = (
     _nothing

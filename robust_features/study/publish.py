@@ -8,9 +8,8 @@ import jax
 
 from robust_features.runtime import board, files, logs
 from robust_features.study import outlook, report
-from robust_features.study.graph import Section
 from robust_features.study.kinds import KINDS
-from robust_features.study.report import events, page
+from robust_features.study.report import events, page, tables
 
 
 def nothing() -> dict[str, Any]:
@@ -71,7 +70,9 @@ def write_page(
   logs.say(f"report: {workdir / 'report.html'}")
 
 
-def sections(results: dict[str, Any]) -> tuple[list[Section], list[Section]]:
+def sections(
+  results: dict[str, Any],
+) -> tuple[list[tables.Section], list[tables.Section]]:
   """Returns what the stages made, and what they measured beside the table."""
   made, measured = [], []
   for kind in KINDS.values():

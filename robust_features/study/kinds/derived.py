@@ -8,7 +8,7 @@ import numpy as np
 
 from robust_features.data import dataset as ds
 from robust_features.runtime import files
-from robust_features.study.graph import Section, Study
+from robust_features.study.graph import Study
 from robust_features.study.report import tables
 
 
@@ -53,7 +53,7 @@ def _bare(dataset: ds.Dataset) -> ds.Dataset:
 def report(title: str):
   """Returns a kind's `report`: how many examples each stage's set has."""
 
-  def lines(found: dict[str, Any]) -> list[Section]:
+  def lines(found: dict[str, Any]) -> list[tables.Section]:
     rows = [["data set", "images"]]
     rows += [[name, str(f["num_examples"])] for name, f in found.items()]
     return [(title, [tables.aligned(rows)])] if found else []

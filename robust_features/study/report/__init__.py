@@ -4,20 +4,17 @@ The sections of each kind of stage come from its kind.
 """
 
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 from robust_features.runtime import files
 from robust_features.runtime.logs import say
 from robust_features.study.report import tables
 
-Section = tuple[str, Sequence[str]]
-
 
 def write(
   results: dict[str, Any],
-  made: list[Section],
-  measured: list[Section],
+  made: list[tables.Section],
+  measured: list[tables.Section],
   workdir: pathlib.Path,
   drawn: list[pathlib.Path],
 ) -> None:
@@ -43,7 +40,7 @@ def write(
   say(f"figures: {', '.join(str(path) for path in drawn)}")
 
 
-def markdown(results: dict[str, Any], sections: list[Section]) -> str:
+def markdown(results: dict[str, Any], sections: list[tables.Section]) -> str:
   """Returns `results.md`."""
   lines = [f"# {results['study']}", ""]
   if results["rows"]:

@@ -28,10 +28,8 @@ def compare(runs: list[dict[str, Any]]) -> str:
   template = page.environment().get_template("compare.html")
   return template.render(
     runs=runs,
-    titles=titles,
-    columns=[column.title for column in columns],
-    spread=[[_spread(found) for found in row] for row in values],
-    paired=[[_spread(found) for found in row] for row in paired],
+    spread=_cells(titles, columns, values, _spread),
+    paired=_cells(titles[1:], columns, paired, _spread),
   )
 
 
@@ -42,10 +40,14 @@ def markdown(runs: list[dict[str, Any]]) -> str:
     ValueError: If the runs' tables have other rows.
   """
   titles, columns, values = _values(runs)
-  cells = [["model", *(column.title for column in columns)]]
-  for title, row in zip(titles, values, strict=True):
-    cells.append([title, *(_mean_and_deviation(found) for found in row)])
-  return tables.aligned(cells)
+  return tables.aligned(_cells(titles, columns, values, _mean_and_deviation))
+
+
+def _cells(titles, columns, values, text) -> list[list[str]]:
+  """Returns the cells of a table, the header first, of what `text` tells."""
+  return [["model", *(column.title for column in columns)]] + [
+    [title, *map(text, row)] for title, row in zip(titles, values, strict=True)
+  ]
 
 
 def _values(runs: list[dict[str, Any]]):

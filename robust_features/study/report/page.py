@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 from robust_features.study.report import stage_graph, tables
 
-Section = tuple[str, Sequence[str]]
-
 
 class Picture(NamedTuple):
   """A figure that the study drew.
@@ -42,7 +40,7 @@ class Part(NamedTuple):
   name: str
   heading: str
   claim: str
-  sections: Sequence[Section]
+  sections: Sequence[tables.Section]
   pictures: list[Picture]
   is_table: bool
 
@@ -110,17 +108,33 @@ def render(results: dict[str, Any], parts: list[Part], duration: str) -> str:
   return template.render(
     results=results,
     parts=parts,
-    columns=tables.columns(rows),
-    papers=tables.papers_columns(rows),
+    accuracy=_accuracy(rows),
+    has_paper=any(row["paper"] for row in rows),
     notes=tables.notes(results) if rows else [],
     by_class=_by_class(rows) if rows else [],
-    cell=_cell,
-    percent=tables.percent,
     drawing=stage_graph.layout(results["stages"]),
     box=(stage_graph.WIDTH, stage_graph.HEIGHT),
     overrides=_overrides(results["command"]),
     duration=duration,
   )
+
+
+def _accuracy(rows: list[dict[str, Any]]) -> list[list[str]]:
+  """Returns the cells of the study's table, the header first."""
+  ours, papers = tables.columns(rows), tables.papers_columns(rows)
+  titles = [[column.title for column in part] for part in (ours, papers)]
+  found = [["model", *titles[0], "images", *titles[1]]]
+  for row in rows:
+    title = row["title"] + (", a control" if row["control_of"] else "")
+    found.append(
+      [
+        title,
+        *(_cell(row, column) for column in ours),
+        str(row["num_examples"]),
+        *(tables.percent(column.value(row)) for column in papers),
+      ]
+    )
+  return found
 
 
 def _cell(row: dict[str, Any], column: tables.Column) -> str:
@@ -135,16 +149,19 @@ def _cell(row: dict[str, Any], column: tables.Column) -> str:
 def _by_class(rows: list[dict[str, Any]]) -> list[tuple[str, list[list[str]]]]:
   """Returns (caption, cells) of tables by class: clean, then each radius."""
 
-  def cells(values: list[float | None]) -> list[str]:
-    return ["-" if v is None else f"{100 * v:.0f}" for v in values]
+  def cells(by_row: list[list[float | None]]) -> list[list[str]]:
+    return [["model", *rows[0]["class_names"]]] + [
+      [row["title"], *("-" if v is None else f"{100 * v:.0f}" for v in values)]
+      for row, values in zip(rows, by_row, strict=True)
+    ]
 
-  clean = [cells(tables.class_accuracies(row)) for row in rows]
+  clean = cells([tables.class_accuracies(row) for row in rows])
   found = [("Percent correct, clean", clean)]
   for eps in tables.radii(rows):
     unknown = [None] * len(rows[0]["class_names"])
     lines = [row["class_robust_accuracy"].get(eps, unknown) for row in rows]
     caption = f"Percent correct under attack, eps={eps}"
-    found.append((caption, [cells(values) for values in lines]))
+    found.append((caption, cells(lines)))
   return found
 
 

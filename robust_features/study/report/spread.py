@@ -2,16 +2,13 @@
 
 import re
 import statistics
-from collections.abc import Sequence
 
 from robust_features.study.report import tables
 
 _NUMBER = re.compile(r"-?[\d,]*\.?\d+(e[+-]?\d+)?%?")
-# (title, lines), as kinds report them.
-_Section = tuple[str, Sequence[str]]
 
 
-def merge(runs: list[list[_Section]]) -> list[tuple[str, tables.Table]]:
+def merge(runs: list[list[tables.Section]]) -> list[tuple[str, tables.Table]]:
   """Returns the tables that sections of all runs hold, merged.
 
   Args:
@@ -31,7 +28,9 @@ def merge(runs: list[list[_Section]]) -> list[tuple[str, tables.Table]]:
   ]  # fmt: skip
 
 
-def _tables(sections: list[_Section]) -> dict[tuple[str, int], tables.Table]:
+def _tables(
+  sections: list[tables.Section],
+) -> dict[tuple[str, int], tables.Table]:
   found = {}
   for title, lines in sections:
     for line in lines:

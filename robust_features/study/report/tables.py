@@ -1,8 +1,11 @@
 """Tables in markdown: the one printer, and the table of a study's rows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+# (title, lines) of one piece of a report.
+Section = tuple[str, Sequence[str]]
 
 
 def percent(value: float | None) -> str:
