@@ -24,7 +24,6 @@ Written into the sweep's workdir (runs/<config's name>_sweep by default):
 import argparse
 import hashlib
 import json
-import os
 import pathlib
 import re
 import shlex
@@ -36,6 +35,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from robust_features.recipes import config_file
+from robust_features.runtime import command
 from robust_features.study import publish
 from robust_features.study.report import spread, tables
 
@@ -321,14 +321,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def _print(text: str) -> None:
-  """Prints text, of which a reader such as `head` may want only some."""
-  try:
-    print(text, flush=True)
-  except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def main(argv: list[str] | None = None) -> None:
   """Prints or runs the sweep."""
   try:
@@ -342,7 +334,7 @@ def main(argv: list[str] | None = None) -> None:
   except ValueError as error:
     sys.exit(f"error: {error}")
   if not args.run:
-    _print("\n".join(shlex.join(run.command) for run in runs))
+    command.show("\n".join(shlex.join(run.command) for run in runs))
     return
   failed = run_all(runs)
   summary = collect(args.config, runs)
@@ -350,7 +342,7 @@ def main(argv: list[str] | None = None) -> None:
   text = markdown(summary)
   (workdir / "sweep.json").write_text(json.dumps(summary, indent=2) + "\n")
   (workdir / "sweep.md").write_text(text)
-  _print(text)
+  command.show(text)
   if failed:
     sys.exit(f"error: failed: {', '.join(run.name for run in failed)}")
 

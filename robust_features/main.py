@@ -17,6 +17,7 @@ from absl import app, flags, logging
 
 from robust_features.recipes import config_file
 from robust_features.runtime import (
+  command,
   files,
   preemption,
   processes,
@@ -122,19 +123,11 @@ def _require_device() -> None:
     ) from None
 
 
-def _show(text: str) -> None:
-  """Prints text, of which a reader such as `head` may want only some."""
-  try:
-    print(text, flush=True)
-  except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _act(overrides: dict[str, str]) -> None:
   """Does what the flags say."""
   if _LIST_CONFIGS.value:
     found = config_file.listing()
-    _show("\n".join(f"{name:16} {about}" for name, about in found))
+    command.show("\n".join(f"{name:16} {about}" for name, about in found))
     return
   if _CONFIG.value is None:
     raise ValueError(
@@ -155,11 +148,11 @@ def _act(overrides: dict[str, str]) -> None:
   folder = workdir.resolve(_WORKDIR.value or f"runs/{config.name}")
   study = graph.Study(plan, folder)
   if _HELP_CONFIG.value:
-    _show(fields.describe(plan))
+    command.show(fields.describe(plan))
   elif _STATUS.value:
-    _show(outlook.status(study))
+    command.show(outlook.status(study))
   elif _DRY_RUN.value:
-    _show(outlook.dry_run(study))
+    command.show(outlook.dry_run(study))
   else:
     files.require_shared(folder)
     reuse = workdir.resolve(_REUSE.value) if _REUSE.value else None

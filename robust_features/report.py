@@ -6,20 +6,18 @@ Every workdir's figures and report.html are drawn again from its results.json;
 of several, comparison.html lays their tables side by side.
 """
 
-import argparse
 import pathlib
 import sys
 
 from robust_features.runtime import files, logs
+from robust_features.runtime.command import Parser
 from robust_features.study import publish
 from robust_features.study.report import comparison
 
 
 def main(argv: list[str] | None = None) -> None:
   """Runs the command line."""
-  parser = argparse.ArgumentParser(
-    description="Remakes reports; compares runs."
-  )
+  parser = Parser(description="Remakes reports; compares runs.")
   parser.add_argument("workdirs", nargs="+", type=pathlib.Path)
   parser.add_argument(
     "--out", type=pathlib.Path, default=pathlib.Path("comparison.html"),

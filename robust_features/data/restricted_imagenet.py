@@ -15,10 +15,6 @@ from collections.abc import Mapping
 
 from robust_features.data.dataset import DataError
 
-# Of the training images' pixels; the constants of the paper's library.
-MEAN = (0.4717, 0.4499, 0.3837)
-STD = (0.2600, 0.2516, 0.2575)
-
 _WNIDS = {
   "dog": """
     n02085620 n02085782 n02085936 n02086079 n02086240 n02086646 n02086910

@@ -32,6 +32,7 @@ def imagenet_study(name: str) -> Any:
   config.data.D = sections.restricted_imagenet()
   config.models.main = sections.model(
     "resnet50_imagenet",
+    # The constants of the paper's library, of the training images' pixels.
     mean=(0.4717, 0.4499, 0.3837),
     std=(0.2600, 0.2516, 0.2575),
   )

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import pathlib
 import shutil
 import signal
@@ -17,6 +18,14 @@ class Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
     """Prints the message and exits."""
     self.exit(1, f"error: {message}\n")
+
+
+def show(text: str) -> None:
+  """Prints text, of which a reader such as `head` may want only some."""
+  try:
+    print(text, flush=True)  # noqa: T201
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def end_on_sigterm() -> None:

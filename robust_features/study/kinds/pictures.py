@@ -14,13 +14,12 @@ import pathlib
 import time
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_features import attacks, models, objectives, pictures
+from robust_features import attacks, evaluate, objectives, pictures
 from robust_features.data import dataset as ds
-from robust_features.runtime import batching, files, sharding
+from robust_features.runtime import files, sharding
 from robust_features.study import settings
 from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.report import picture_figures, picture_tables
@@ -184,12 +183,7 @@ def _interpolations(model, variables, x, cfg: PicturesConfig):
 def _features(model, variables, data, chosen, starts, cfg: PicturesConfig):
   """Returns (numbers, pictures) of one entry a class."""
   classes = data.labels[chosen[:, 0]]
-  forward = jax.jit(lambda x: models.apply(model, variables, x))
-  values = batching.map_batches(
-    lambda part: forward(ds.to_float(data.images[part])).representation,
-    np.arange(data.num_examples),
-    batching.even_batch(cfg.batch_size, data.num_examples),
-  )
+  values = evaluate.represent(model, variables, data.images, cfg.batch_size)
   entries = pictures.telling_entries(values, data.labels, classes)
   mean, spread = values.mean(axis=0)[entries], values.std(axis=0)[entries]
   spread = np.where(spread > 0, spread, 1.0)
@@ -199,8 +193,8 @@ def _features(model, variables, data, chosen, starts, cfg: PicturesConfig):
     went = pictures.maximize_features(
       model, variables, jnp.asarray(entries), start[:, 0], cfg.features
     )
-    logits = forward(went.frames[-1]).logits
-    frames, reached, logits = sharding.fetch((*went, logits))
+    frames, reached = sharding.fetch(went)
+    logits = evaluate.predict(model, variables, frames[-1], cfg.batch_size)
     numbers[name] = {
       "deviations": picture_tables.mean_and_error(
         (reached[[0, -1]] - mean) / spread

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
+from robust_features.runtime import logs
 from robust_features.study.report import figures
 
 _INCH = 0.62  # Of one picture.
@@ -36,19 +37,11 @@ def grid(pictures: np.ndarray, rows: list[str], columns: list[str]) -> Any:
     columns: K labels, on top.
   """
   num_rows, num_columns, height, width = pictures.shape[:4]
-  if pictures.shape[4] == 1:
-    pictures = np.repeat(pictures, 3, axis=4)
   figure = matplotlib.figure.Figure(
     figsize=(_INCH * num_columns, _INCH * num_rows * height / width)
   )
   axes = figure.add_axes((0, 0, 1, 1))
-  framed = np.pad(
-    pictures, ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255
-  )
-  whole = framed.transpose(0, 2, 1, 3, 4).reshape(
-    num_rows * (height + 1), num_columns * (width + 1), 3
-  )
-  axes.imshow(whole, interpolation="nearest", aspect="auto")
+  axes.imshow(logs.grid(list(pictures)), interpolation="nearest", aspect="auto")
   axes.set_xticks(
     (np.arange(num_columns) + 0.5) * (width + 1) - 0.5, columns,
     rotation=45, ha="left", rotation_mode="anchor",
