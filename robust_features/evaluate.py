@@ -196,9 +196,7 @@ def check_fit(model: models.Model, variables, dataset: ds.Dataset) -> None:
     ValueError: If images or labels are none, or there are too few logits.
   """
   ds.check(dataset)
-  x = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
-  apply = functools.partial(models.apply, model)
-  found = jax.eval_shape(apply, variables, x).logits.shape[1]
+  found = models.num_logits(model, variables, dataset.image_shape)
   if found < dataset.num_classes:
     raise ValueError(
       f"the data have {dataset.num_classes} classes, but the network gives "

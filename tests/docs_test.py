@@ -115,6 +115,7 @@ class CommandsTest(absltest.TestCase):
       yield [word for word in command.split()[1:] if word != "-m"]
 
   def test_configs_and_fields(self):
+    loaded = 0
     for _, *arguments in self.commands():
       fields, rest = config_file.split_overrides(arguments)
       for flag in rest:
@@ -122,6 +123,8 @@ class CommandsTest(absltest.TestCase):
           continue
         if flag.startswith("--config="):
           config_file.load(flag.removeprefix("--config="), fields)
+          loaded += 1
+    self.assertGreater(loaded, 10)
 
   def test_programs_and_flags(self):
     for module, *arguments in self.commands():

@@ -154,6 +154,11 @@ WITHOUT = {  # What an entry point does not take.
 }
 
 
+def taking(what):
+  """Returns the entry points that take labels, or a radius."""
+  return [entry for entry in ENTRIES if entry not in WITHOUT[what]]
+
+
 class RefusedTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -185,18 +190,15 @@ class RefusedTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "looks like .*B, C, H, W"):
       models.apply(MODEL, VARIABLES, self.x.transpose(0, 3, 1, 2))
 
-  @parameterized.parameters(*ENTRIES)
+  @parameterized.parameters(*taking("labels"))
   def test_labels_that_are_no_class(self, entry):
-    if entry in WITHOUT["labels"]:
-      return
     for y in (self.y - 1, self.y + 1):
       if entry not in (linear, useful) or y.min() < 0:
         self.refused(entry, r"(y|labels) must (be|lie) ", y=y)
 
-  @parameterized.parameters(*ENTRIES)
+  @parameterized.parameters(*taking("eps"))
   def test_8_for_8_of_255(self, entry):
-    if entry not in WITHOUT["eps"]:
-      self.refused(entry, "eps.*8/255", eps=8.0)
+    self.refused(entry, "eps.*8/255", eps=8.0)
 
   def test_too_few_logits(self):
     model = models.from_function(lambda params, x: x.mean((1, 2))[:, :2])

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from robust_features.runtime import layout
+
 NORMS = ("l2", "linf")
 SLACK = 1e-6  # Part of an l2 radius that keeps clear of rounding.
 
@@ -34,7 +36,7 @@ def check_images(x: jax.Array | np.ndarray) -> None:
     raise ValueError(f"x must be [B, H, W, C], got shape {x.shape}")
   if x.dtype != jnp.float32:
     raise ValueError(f"x must be float32 in [0, 1], got {x.dtype}")
-  if x.shape[1] in (1, 3) and x.shape[3] > 4:
+  if layout.is_channels_first(x.shape):
     raise ValueError(
       f"x must be [B, H, W, C], got {x.shape}, which looks like [B, C, H, W]"
     )

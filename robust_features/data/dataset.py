@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_features.data import lazy
+from robust_features.runtime import layout
 
 # What numpy's Generator takes: a seed, or a seed and the streams below it.
 Seed = int | tuple[int, ...]
@@ -153,7 +154,7 @@ def check_images(images: Any, *, where: str = "images") -> None:
     )
   if not images.size:
     raise DataError(f"{where}: holds no image, got shape {images.shape}")
-  if images.shape[1] in (1, 3) and images.shape[3] > 4:
+  if layout.is_channels_first(images.shape):
     raise DataError(
       f"{where}: images must be [N, H, W, C], got shape {images.shape}, which"
       " looks like [N, C, H, W]; transpose them"

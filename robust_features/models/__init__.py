@@ -42,6 +42,7 @@ from robust_features.models.protocol import (
   apply_in_training,
   check,
   init_variables,
+  num_logits,
   represent,
 )
 
@@ -64,6 +65,7 @@ __all__ = [
   "from_nnx",
   "init_variables",
   "make_model",
+  "num_logits",
   "num_params",
   "represent",
 ]

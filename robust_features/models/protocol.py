@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from robust_features.models.layers import Outputs, Pool
+from robust_features.runtime import layout
 
 Variables = dict[str, Any]
 
@@ -125,18 +126,23 @@ def check(model: Model, image_shape: tuple[int, ...], num_classes: int) -> None:
 
   Nothing is computed: shapes alone tell.
   """
-  x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
   variables = jax.eval_shape(
     lambda key: init_variables(model, key, tuple(image_shape)),
     jax.random.key(0),
   )
-  outputs = jax.eval_shape(functools.partial(apply, model), variables, x)
-  found = outputs.logits.shape[1]
+  found = num_logits(model, variables, image_shape)
   if found != num_classes:
     raise ValueError(
       f"the network gives {found} logits, but the data have {num_classes} "
       "classes; they must agree"
     )
+
+
+def num_logits(model: Model, variables, image_shape: tuple[int, ...]) -> int:
+  """Returns how many logits a network gives, by shapes alone."""
+  x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+  outputs = jax.eval_shape(functools.partial(apply, model), variables, x)
+  return outputs.logits.shape[1]
 
 
 def _state_of(variables: Any) -> list[str]:
@@ -147,7 +153,7 @@ def _call(model: Model, variables, x, **how) -> Any:
   _require_model(model)
   if x.ndim != 4:
     raise ValueError(f"images must be [B, H, W, C], got shape {x.shape}")
-  if x.shape[1] in (1, 3) and x.shape[3] > 4:
+  if layout.is_channels_first(x.shape):
     raise ValueError(
       f"images must be [B, H, W, C], got {x.shape}, which looks like "
       "[B, C, H, W]; transpose them"
