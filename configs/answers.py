@@ -23,27 +23,9 @@ NUM_REPELLED = 4
 
 def get_config(variant: str = ""):
   """Returns the study; `:smoke` runs in seconds and shows nothing."""
-  config = recipes.study("answers")
-  config.data.D = recipes.data(
-    "planted", num_train=4000, num_test=1000, num_validation=200
-  )
-  config.models.main = recipes.model(
-    "plain_strided_cnn", width=16, mean=(0.3,) * 3, std=(0.2,) * 3
-  )
-  standard = recipes.train(
-    num_epochs=18,
-    batch_size=100,
-    schedule="cosine",
-    warmup_epochs=1.0,
-    weight_decay=3e-3,
-    augment=recipes.no_augmentation(),
-    eval_every_epochs=6,
-  )
-  robust = recipes.train(**standard)
-  robust.num_epochs = 20
-  robust.learning_rate = 0.05
-  robust.adversary = recipes.adversary(EPS)
-  robust.eps_ramp_epochs = 8.0
+  config = recipes.planted_study("answers")
+  standard = recipes.planted_train(eval_every_epochs=6)
+  robust = recipes.planted_robust_train(EPS, eval_every_epochs=6)
   _models(config, standard, robust)
   _poisons(config, standard, robust)
   _leakage(config, standard)

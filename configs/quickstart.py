@@ -19,30 +19,9 @@ EPS = 0.5
 
 def get_config(variant: str = ""):
   """Returns the study; `:smoke` runs in seconds and shows nothing."""
-  config = recipes.study("quickstart")
-  config.data.D = recipes.data(
-    "planted", num_train=4000, num_test=1000, num_validation=200
-  )
-  config.models.main = recipes.model(
-    "plain_strided_cnn", width=16, mean=(0.3,) * 3, std=(0.2,) * 3
-  )
-  standard = recipes.train(
-    num_epochs=18,
-    batch_size=100,
-    schedule="cosine",
-    warmup_epochs=1.0,
-    # What training on D_R leaves unused must fade, or it reads the faint
-    # texture that inversion carries over.
-    weight_decay=3e-3,
-    augment=recipes.no_augmentation(),
-    eval_every_epochs=2,
-  )
-  robust = recipes.train(**standard)
-  robust.num_epochs = 20
-  robust.learning_rate = 0.05
-  robust.adversary = recipes.adversary(EPS)
-  # At the full radius from the start it would stay at chance.
-  robust.eps_ramp_epochs = 8.0
+  config = recipes.planted_study("quickstart")
+  standard = recipes.planted_train()
+  robust = recipes.planted_robust_train(EPS)
   inversion = {"attack": recipes.inversion("robust").attack}
   inversion["attack"].num_steps = 100
   targeted = {"attack": recipes.targeted("rand").attack}

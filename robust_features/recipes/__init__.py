@@ -12,6 +12,11 @@ from robust_features.recipes.imagenet import (
   imagenet_train,
   imagenet_variant,
 )
+from robust_features.recipes.planted import (
+  planted_robust_train,
+  planted_study,
+  planted_train,
+)
 from robust_features.recipes.sections import (
   adversary,
   attack,
@@ -87,6 +92,9 @@ __all__ = [
   "no_augmentation",
   "paper_study",
   "pictures_stage",
+  "planted_robust_train",
+  "planted_study",
+  "planted_train",
   "probe_stage",
   "relabel_stage",
   "restricted_imagenet",
