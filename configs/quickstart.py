@@ -8,7 +8,7 @@ model how often it follows the shape and how often the texture where the two
 disagree.
 
 Command: python -m robust_features.main --config=configs/quickstart.py
-Time: 85 seconds on two CPU cores, nothing compiled before; docs/results/quickstart.md.
+Time: 85 seconds on two CPU cores, cold; docs/results/quickstart.md.
 Reference: arXiv:1905.02175, section 3, tables 1, 7, 9 and 10.
 """
 
