@@ -41,7 +41,9 @@ def is_known(flag: str) -> bool:
   else:
     return False  # It has an XLA of its own.
   libraries = pathlib.Path(jaxlib.__file__).parent.rglob("*.so")
-  return any(_holds(path, flag.encode()) for path in libraries)
+  # A C string of its own: a flag that has gone lives on in names of messages.
+  name = b"\0" + flag.encode() + b"\0"
+  return any(_holds(path, name) for path in libraries)
 
 
 def _holds(path: pathlib.Path, text: bytes) -> bool:

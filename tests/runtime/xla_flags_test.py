@@ -1,6 +1,7 @@
 """A flag that XLA does not know ends the process: it must never be set."""
 
 import os
+import pathlib
 from unittest import mock
 
 import jaxlib
@@ -37,6 +38,18 @@ class FlagsTest(absltest.TestCase):
     if jaxlib.__version__ == "0.10.2":
       self.assertTrue(xla_flags.is_known(FLAG.removeprefix("--")))
     self.assertFalse(xla_flags.is_known("xla_flag_of_nobody"))
+
+  def test_a_name_inside_another_is_not_a_flag(self):
+    """Messages' fields keep the names of flags that have gone."""
+    folder = pathlib.Path(self.create_tempdir())
+    (folder / "lib.so").write_bytes(
+      b"\0xla_flag\0set_xla_goneEi\0xla_gone_by\0"
+    )
+    init = str(folder / "__init__.py")
+    with mock.patch.object(xla_flags.jaxlib, "__file__", init):
+      self.assertTrue(xla_flags.is_known("xla_flag"))
+      for name in ("xla_gone", "flag", "set_xla_gone"):
+        self.assertFalse(xla_flags.is_known(name), name)
 
 
 if __name__ == "__main__":
