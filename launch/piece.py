@@ -30,6 +30,8 @@ import sys
 import time
 from typing import Any
 
+from robust_features.runtime.command import Parser
+
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Of a main that was asked to stop: it has saved, or had nothing to save yet.
 _STOPPED = (143, -signal.SIGTERM)
@@ -142,9 +144,7 @@ def describe(found: dict[str, Any], status: int, seconds: float) -> str:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
   """Returns the command line's flags; `rest` is main's."""
-  parser = argparse.ArgumentParser(
-    description="Runs one piece of a study.", allow_abbrev=False
-  )
+  parser = Parser(description="Runs one piece of a study.", allow_abbrev=False)
   parser.add_argument("--config", required=True, help=":variant allowed")
   parser.add_argument("--workdir", help="default runs/<config's name>")
   parser.add_argument("--minutes", type=float, default=9.0, help="in all")

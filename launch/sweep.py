@@ -304,7 +304,7 @@ def _validation_table(runs: list[dict[str, Any]]) -> list[str]:
 
 def parse(argv: list[str]) -> argparse.Namespace:
   """Returns the command line's flags."""
-  parser = argparse.ArgumentParser(
+  parser = command.Parser(
     description="Runs a study many times over; --config.FIELD=VALUE changes a "
     "field of every run.",
     allow_abbrev=False,

@@ -94,6 +94,9 @@ def construct(
   given = (model, variables), *repel, spared_by, teacher
   for network in filter(None, given):
     evaluate.check_fit(*network, dataset)
+  for field, network in (("source", (model, variables)), ("teacher", teacher)):
+    if network and field in (cfg.target, cfg.label):
+      _check_says_classes(field, network, dataset)
   ds.check(pool, where="pool")
   if not math.isinf(cfg.attack.eps):
     attacks.check_radius(
@@ -180,6 +183,17 @@ def check_models(
     raise ValueError(
       "repel is for the objectives 'target' and 'untargeted', got "
       f"{cfg.objective!r}"
+    )
+
+
+def _check_says_classes(field: str, network: Model, dataset: ds.Dataset):
+  """Raises ValueError where a model may predict what is no class."""
+  found = models.num_logits(*network, dataset.image_shape)
+  if found > dataset.num_classes:
+    raise ValueError(
+      f"the {field} gives {found} logits, but the images have "
+      f"{dataset.num_classes} classes: what it predicts may be none of them; "
+      "use a model of these classes"
     )
 
 

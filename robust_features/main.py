@@ -10,6 +10,7 @@ import errno
 import functools
 import os
 import sys
+import warnings
 from typing import NoReturn
 
 import jax
@@ -95,6 +96,11 @@ def _explained(error: Exception) -> Exception:
   return error
 
 
+def _warn(message: Warning | str, *unused, **also_unused) -> None:
+  """Prints a warning as one line, without the place in the code."""
+  sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
+
+
 def _use_cache(directory: str) -> None:
   if directory:
     directory = os.path.expanduser(directory)
@@ -165,6 +171,7 @@ def main(overrides: dict[str, str], argv: list[str]) -> None:
     _fail(ValueError(f"unknown argument {argv[1]!r}"))
   # Orbax warns of every restore on one host, harmlessly.
   logging.set_verbosity(logging.ERROR)
+  warnings.showwarning = _warn
   _use_cache(_CACHE.value)
   try:
     _act(overrides)

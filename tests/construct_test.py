@@ -231,6 +231,21 @@ class VariantsTest(parameterized.TestCase):
     found = run(self, cfg, self.source)[1]
     np.testing.assert_array_equal(found.labels, self.seen)
 
+  def test_a_model_that_predicts_other_classes(self):
+    """What a wider model says need not be a class: it may only lend images."""
+    wide = toys.Linear(4), toys.linear_variables(np.zeros((192, 4)))
+    for field, target, models in (
+      ("teacher", "teacher", (self.source, wide)),
+      ("source", "source", (wide, None)),
+    ):
+      source, teacher = models
+      with self.assertRaisesRegex(
+        ValueError,
+        f"^the {field} gives 4 logits, but the images have 3 classes",
+      ):
+        run(self, config("taught", target=target), source, teacher=teacher)
+    run(self, config("det"), wide)
+
   def test_what_a_teacher_predicts(self):
     teacher = toys.Linear(3), toys.linear_variables(-np.asarray(
       self.source[1]["params"]["kernel"]))  # fmt: skip

@@ -240,6 +240,14 @@ class ErrorsTest(CommandTestCase):
     )  # fmt: skip
     self.assert_one_line(found, pattern)
 
+  def test_a_warning_is_one_line(self):
+    found = self.call(
+      QUICKSTART, "--dry_run", "--config.stages.robust.train.adversary.eps=4"
+    )
+    self.assertEqual(found[0], 0)
+    for line in found[2].splitlines():
+      self.assertRegex(line, "^warning: .*adversary.eps is 4 in l2, .* meant")
+
   def test_a_workdir_that_cannot_be_written(self):
     path = self.shared / "file"
     path.write_text("")

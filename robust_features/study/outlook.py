@@ -1,5 +1,6 @@
 """What a study has still to do: how far it is, what it will cost, how long."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -128,7 +129,7 @@ def costs(
 def duration(seconds: float) -> str:
   """Returns seconds as one reads them: "40 s", "12 min", "3.4 h"."""
   if seconds < 90:
-    return f"{seconds:.0f} s"
+    return f"{seconds if seconds >= 1 else math.ceil(seconds):.0f} s"
   if seconds < 90 * 60:
     return f"{seconds / 60:.0f} min"
   return f"{seconds / 3600:.1f} h"

@@ -186,6 +186,11 @@ class StudyTest(absltest.TestCase):
     self.assertEqual(process.returncode, 1)
     self.assertRegex(stderr, "^error: main failed with status 1: error: .*toy")
 
+  def test_a_flag_that_is_not_there(self):
+    with self.assertRaises(SystemExit) as raised:
+      piece.parse([])
+    self.assertEqual(raised.exception.code, 1)
+
   def test_a_config_that_is_not_there(self):
     with self.assertRaisesRegex(SystemExit, "'no.py' does not exist"):
       piece.main(["--config=no.py"])

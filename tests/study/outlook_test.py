@@ -143,7 +143,7 @@ class OutlookTest(parameterized.TestCase):
 
 class TimeLeftTest(parameterized.TestCase):
   @parameterized.parameters(
-    (0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"),
+    (0, "0 s"), (0.4, "1 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"),
     (5400, "1.5 h"), (86400, "24.0 h"),
   )  # fmt: skip
   def test_duration(self, seconds, want):
