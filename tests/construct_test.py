@@ -234,11 +234,11 @@ class VariantsTest(parameterized.TestCase):
   def test_a_model_that_predicts_other_classes(self):
     """What a wider model says need not be a class: it may only lend images."""
     wide = toys.Linear(4), toys.linear_variables(np.zeros((192, 4)))
-    for field, target, models in (
+    for field, target, given in (
       ("teacher", "teacher", (self.source, wide)),
       ("source", "source", (wide, None)),
     ):
-      source, teacher = models
+      source, teacher = given
       with self.assertRaisesRegex(
         ValueError,
         f"^the {field} gives 4 logits, but the images have 3 classes",
