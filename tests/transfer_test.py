@@ -281,6 +281,27 @@ class StageTest(parameterized.TestCase):
     self.assertIn("scatter: examples of base (mlp)", text)
     self.assertTrue((self.folder / "run/figures/scatter.png").exists())
 
+  def test_imported_targets_need_no_learners(self):
+    config = self.config()
+    checkpoint = str(self.folder / "run" / "base")
+    config.stages.outside = recipes.imported_stage(checkpoint)
+    config.stages.scatter.targets = ("outside", "twin")
+    with self.assertRaisesRegex(
+      ValueError, "scatter.targets must name stages that train, got 'outside'"
+    ):
+      parse(config)
+    config.stages.open = recipes.transfer_stage(
+      "base", ("outside", "twin"), (), config.stages.scatter.transfer.attack,
+      num_examples=20,
+    )  # fmt: skip
+    del config.stages.scatter
+    found = run.run(config, self.folder / "run")["transfer"]["open"]
+    first, second = found["rows"]
+    self.assertEqual(first["architecture"], "mlp")
+    for field, value in found["source_rates"].items():
+      self.assertEqual(first[field], value)
+    self.assertNotEqual(first["untargeted"], second["untargeted"])
+
   def test_it_depends_on_every_model(self):
     made = graph.Study(parse(self.config()), self.folder / "run")
     resolved = made.resolved("scatter")

@@ -6,6 +6,10 @@ Every field exists, nothing is derived, and any of them can be overridden:
 Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
 """
 
+from robust_features.recipes.comparisons import (
+  fourier_map_stage,
+  spatial_stage,
+)
 from robust_features.recipes.imagenet import (
   imagenet_evaluation,
   imagenet_study,
@@ -79,6 +83,7 @@ __all__ = [
   "data",
   "evaluate_stage",
   "evaluation",
+  "fourier_map_stage",
   "grid",
   "imagenet_augmentation",
   "imagenet_evaluation",
@@ -99,6 +104,7 @@ __all__ = [
   "relabel_stage",
   "restricted_imagenet",
   "select_stage",
+  "spatial_stage",
   "statements_stage",
   "step_sweep_stage",
   "study",

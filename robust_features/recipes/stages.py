@@ -264,9 +264,9 @@ def transfer_stage(source: str, targets: tuple[str, ...],
 
   Args:
     source: The train stage whose examples they are.
-    targets: Train stages that are to be fooled.
-    learners: Of the same architectures in the same order, trained on D_det of
-      the source.
+    targets: Stages whose models, trained or imported, are to be fooled.
+    learners: Train stages of the same architectures in the same order, on
+      D_det of the source; none if only success is asked for.
     attack: Of both kinds of example.
     **changes: `num_examples` (0 for all), `data`, `split`, `paper`.
   """
