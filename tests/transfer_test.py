@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -295,12 +296,17 @@ class StageTest(parameterized.TestCase):
       num_examples=20,
     )  # fmt: skip
     del config.stages.scatter
-    found = run.run(config, self.folder / "run")["transfer"]["open"]
+    workdir = toys.folder(self) / "again"
+    shutil.copytree(self.folder / "run", workdir)
+    found = run.run(config, workdir)["transfer"]["open"]
     first, second = found["rows"]
     self.assertEqual(first["architecture"], "mlp")
     for field, value in found["source_rates"].items():
       self.assertEqual(first[field], value)
     self.assertNotEqual(first["untargeted"], second["untargeted"])
+    text = (workdir / "results.md").read_text()
+    for name in ("outside", "twin"):
+      self.assertIn(f"| mlp ({name})", text)
 
   def test_it_depends_on_every_model(self):
     made = graph.Study(parse(self.config()), self.folder / "run")

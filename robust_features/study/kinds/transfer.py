@@ -132,10 +132,14 @@ def _lines(found: dict[str, Any]) -> list[str]:
            "trained on D", "of all: untargeted", "targeted"]]  # fmt: skip
   fields = ("learner_accuracy", "untargeted", "targeted", "accuracy",
             "untargeted_of_all", "targeted_of_all")  # fmt: skip
+  names = [point["architecture"] for point in found["rows"]]
   for points, whose in ((found["rows"], ""), (found["paper"], "the paper's ")):
     for point in points:
+      title = whose + point["architecture"]
+      if names.count(title) > 1:  # Its stage tells it from the others.
+        title += f" ({point['target']})"
       cells = [tables.percent(point.get(field)) for field in fields]
-      rows.append([whose + point["architecture"], *cells])
+      rows.append([title, *cells])
   correlations = ", ".join(
     f"{kind} {'-' if value is None else format(value, '.2f')}"
     for kind, value in sorted(found["rank_correlation"].items(), reverse=True)
