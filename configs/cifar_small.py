@@ -23,7 +23,7 @@ def get_config(variant: str = ""):
   config.data.D = recipes.cifar10(
     num_train=10_000, num_test=1_000, num_validation=500
   )
-  config.models.main = recipes.model("cnn4")
+  config.models.main = recipes.model("strided_cnn4")
   crop_and_flip = recipes.augmentation()
   crop_and_flip.jitter, crop_and_flip.rotate = 0.0, 0.0
   standard = recipes.train(

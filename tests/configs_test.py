@@ -90,8 +90,9 @@ class ConfigsTest(parameterized.TestCase):
       found,
       {
         "eval_on_d_rand": ["eval_on_leaked_rand", "eval_on_shuffled_rand"],
-        "eval_on_d_other": ["eval_on_leaked_other"],
         "eval_on_d_det": ["eval_on_leaked_det", "eval_on_shuffled_det"],
+        "eval_on_d_other": ["eval_on_leaked_other"],
+        "eval_on_d_other_rest": ["eval_on_noise_other_rest"],
       },
     )
     stages = config.stages
@@ -100,7 +101,13 @@ class ConfigsTest(parameterized.TestCase):
       self.assertEqual(construct.objective, "none")
       self.assertEqual(construct.attack.eps, attack.eps)
     self.assertEqual(stages.d_other.construct.attack, attack)
-    self.assertEqual(stages.d_det_rest.judged, "D")
+    for name, of in (("d_det_rest", "d_det"), ("d_other_rest", "d_other"),
+                     ("noise_other_rest", "noise_other")):  # fmt: skip
+      rest = stages[name]
+      found = rest.data, rest.by, rest.model, rest.judged
+      self.assertEqual(found, (of, "wrong", "weak", "D"))
+    self.assertEqual(stages.noise_other.construct.spare, "none")
+    self.assertTrue(stages.on_d_other.train.augment.flip)
     self.assertEqual(stages.weak.train.num_epochs, 2)
 
   def test_transfer(self):

@@ -85,6 +85,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "resnet50": resnet.resnet50,
   "resnet50_imagenet": resnet.resnet50_imagenet,
   "small_resnet": resnet.small_resnet,
+  "strided_cnn4": small.strided_cnn4,
   "vgg16": vgg.vgg16,
   "wrn_28_10": wide_resnet.wrn_28_10,
 }

@@ -106,6 +106,16 @@ def cnn4(*, width: int = 0, **fields: Any) -> CNN:
   )
 
 
+def strided_cnn4(*, width: int = 0, **fields: Any) -> CNN:
+  """Returns `cnn4` with its third stride a layer earlier: 0.7 of its cost."""
+  return CNN(
+    width=width or 32,
+    multipliers=(1, 2, 4, 4),
+    strides=(2, 2, 2, 1),
+    **fields,
+  )
+
+
 def plain_cnn(*, width: int = 0, **fields: Any) -> CNN:
   """Returns the three convolutions of `cnn` without BatchNorm."""
   return CNN(width=width or 16, batch_norm=False, **fields)

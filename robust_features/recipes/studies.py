@@ -112,6 +112,7 @@ def paper_study(
   if controls:
     add_controls(
       config, standard=standard, on_rand=on_rand, on_det=on_det,
+      on_other=on_nonrobust,
       attack=config.stages.d_rand.construct.attack, evaluation=evaluation,
     )  # fmt: skip
 
@@ -122,6 +123,7 @@ def add_controls(
   standard: Any,
   on_rand: Any,
   on_det: Any,
+  on_other: Any,
   attack: Any,
   evaluation: Any,
 ) -> None:
@@ -133,12 +135,17 @@ def add_controls(
   with no adversarial example in it; the deleted twin has them left out; the
   shuffled one has every label dealt out again.
 
+  D_other is D_rand without t = y, its examples made under crop and flip, so
+  that they last where the training augments; its deleted twin, in which
+  neither way of leaking is left, has a leakage twin of its own.
+
   Args:
     config: A study with `standard`, `d_rand`, `d_det` and their rows.
     standard: Recipe of the standard model, of which two epochs make the weak
       one.
-    on_rand: Recipe of training on D_rand and its kin.
+    on_rand: Recipe of training on D_rand and its twins.
     on_det: The same of D_det.
+    on_other: The same of D_other.
     attack: Of D_rand and D_det; its radius is the noise's norm.
     evaluation: Of every row, whose radii are left out here.
 
@@ -150,32 +157,44 @@ def add_controls(
   noise = sections.make(attack.to_dict(), {"num_steps": 0})
   source = functools.partial(stages.construct_stage, "standard")
 
-  def leaked(target: str, spare: str):
+  def leaked(target: str, spare: str = "none"):
     construct = sections.construction(
       "leaked", noise, objective="none", fixed_noise="class_of_label",
       target=target, spare=spare,
     )  # fmt: skip
     return source(construct, spared_by="weak" if spare == "predicted" else "")
 
+  def rest(name: str):
+    return stages.select_stage(name, "wrong", model="weak", judged="D")
+
+  other = sections.construction(
+    "other", attack, target="other", transform_copies=1
+  )
+  shuffled = functools.partial(
+    stages.transform_stage, transform="shuffle_labels"
+  )
   for name, stage, recipe, title, claim in (
     ("leaked_rand", leaked("uniform", "label_is_own"), on_rand,
      "D_rand: leakage alone", "d_rand"),
-    ("shuffled_rand", stages.transform_stage("d_rand", "shuffle_labels"),
-     on_rand, "D_rand: labels shuffled", "d_rand"),
-    # Without t = y, D_rand is D_other: a claim with a twin of its own.
-    ("d_other", source(sections.construction("other", attack, target="other")),
-     on_rand, "on D_other", ""),
-    ("leaked_other", leaked("other", "predicted"), on_rand,
-     "D_other: leakage alone", "d_other"),
+    ("shuffled_rand", shuffled("d_rand"), on_rand,
+     "D_rand: labels shuffled", "d_rand"),
     ("leaked_det", leaked("next", "predicted"), on_det,
      "D_det: leakage alone", "d_det"),
-    ("shuffled_det", stages.transform_stage("d_det", "shuffle_labels"),
-     on_det, "D_det: labels shuffled", "d_det"),
-    ("d_det_rest", stages.select_stage("d_det", "wrong", model="weak",
-                                       judged="D"),
-     on_det, "on D_det without what leaks", ""),
+    ("shuffled_det", shuffled("d_det"), on_det,
+     "D_det: labels shuffled", "d_det"),
+    ("d_det_rest", rest("d_det"), on_det, "on D_det without what leaks", ""),
+    ("d_other", source(other), on_other, "on D_other", ""),
+    ("leaked_other", leaked("other", "predicted"), on_other,
+     "D_other: leakage alone", "d_other"),
+    ("d_other_rest", rest("d_other"), on_other,
+     "on D_other without what leaks", ""),
+    ("noise_other", leaked("other"), None, "", ""),
+    ("noise_other_rest", rest("noise_other"), on_other,
+     "the same, noise instead", "d_other_rest"),
   ):  # fmt: skip
     config.stages[name] = stage
+    if recipe is None:
+      continue  # A step on the way.
     config.stages[f"on_{name}"] = stages.train_stage("main", name, recipe)
     row = f"eval_on_{claim}" if claim else ""
     add_row(config, f"on_{name}", title, clean, control_of=row)

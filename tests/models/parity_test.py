@@ -72,7 +72,14 @@ class ParityTest(parameterized.TestCase):
     with np.load(GOLDEN, allow_pickle=False) as content:
       recorded = {key.split("/")[0] for key in content.files}
     self.assertEqual(recorded, set(ARCHS))
-    own = {"cnn", "cnn4", "mlp", "plain_cnn", "plain_strided_cnn"}
+    own = {
+      "cnn",
+      "cnn4",
+      "mlp",
+      "plain_cnn",
+      "plain_strided_cnn",
+      "strided_cnn4",
+    }
     own |= {"resnet50_imagenet"}  # See `imagenet_test`.
     self.assertEqual(set(models.MODELS) - recorded, own)
 

@@ -16,6 +16,7 @@ from robust_features import models
 SIZES = {
   "cnn": (33_946, 1024),
   "cnn4": (246_314, 512),
+  "strided_cnn4": (246_314, 512),
   "densenet121": (6_956_298, 1024),
   "densenet_cifar": (1_000_618, 384),
   "inception_v3": (22_133_738, 2048),
