@@ -65,6 +65,7 @@ def get_config(variant: str = ""):
     on_det=on_det,
     inversion=inversion,
     targeted=targeted,
+    controls=False,  # cifar_answers has them.
     # Of the paper's own models, 20 steps lie within a point of 2,560.
     evaluation=recipes.evaluation(num_steps=20, batch_size=1000),
   )

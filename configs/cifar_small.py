@@ -58,6 +58,5 @@ def get_config(variant: str = ""):
     inversion=inversion,
     targeted=targeted,
     evaluation=recipes.evaluation(num_steps=20),
-    controls=True,
   )
   return recipes.variant(config, variant)

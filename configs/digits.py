@@ -37,6 +37,7 @@ def get_config(variant: str = ""):
     on_det=standard,
     inversion=inversion,
     targeted=targeted,
+    controls=False,  # answers has them, on data whose truth is known.
     evaluation=recipes.evaluation(eps=(EPS / 2, EPS), num_steps=40),
   )
   return recipes.variant(config, variant)

@@ -36,6 +36,7 @@ def get_config(variant: str = ""):
     on_det=standard,
     inversion=inversion,
     targeted=targeted,
+    controls=False,  # answers has them, on the same data.
     evaluation=recipes.evaluation(
       eps=(EPS / 2, EPS), num_steps=40, batch_size=250
     ),

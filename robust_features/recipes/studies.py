@@ -64,7 +64,7 @@ def paper_study(
   inversion: dict[str, Any],
   targeted: dict[str, Any],
   evaluation: Any,
-  controls: bool = False,
+  controls: bool = True,
 ) -> None:
   """Adds section 3 whole: D_R, D_NR, D_rand, D_det from both sources.
 
