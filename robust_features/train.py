@@ -78,7 +78,8 @@ class TrainResult(NamedTuple):
   """A trained model.
 
   Attributes:
-    variables: Those of the last step, which the paper's tables use.
+    variables: Those of the last step, which the paper's tables use; their
+      average where `ema_decay` is set.
     best_variables: Those of the best validation accuracy (robust accuracy for
       adversarial training); the last ones where nothing is held out.
     history: One record an evaluated epoch: epoch, train_loss, train_accuracy,
@@ -123,8 +124,7 @@ def _train_chunk(
       adversary = adversary_at(cfg, state.step, steps_per_epoch)
     return train_step(
       state, x, labels, attack_keys, model=model, tx=tx,
-      adversary=adversary, attack_bn_mode=cfg.attack_bn_mode,
-      model_key=model_key,
+      cfg=cfg, adversary=adversary, model_key=model_key,
     )  # fmt: skip
 
   state = jax.lax.fori_loop(0, num_steps, body, state)
@@ -193,7 +193,7 @@ def train(
       finally:
         logger.close()
     driver.save()
-  variables = driver.state.variables
+  variables = driver.state.evaluated
   return TrainResult(
     variables=variables,
     best_variables=driver.best["variables"],
@@ -205,9 +205,10 @@ def train(
   )
 
 
-def _saved(state: TrainState) -> dict[str, Any]:
+def _saved(state: TrainState, best: dict[str, Any]) -> dict[str, Any]:
   """What a checkpoint holds: the state and the best variables so far."""
-  return {"state": state, "best": state.variables}
+  fields = {k: v for k, v in state._asdict().items() if v is not None}
+  return {"state": fields, "best": best}
 
 
 def check_fit(
@@ -262,9 +263,9 @@ class _Driver:
       model, cfg, self.steps_per_epoch, train_set.image_shape,
       self.keys[_INIT],
     )  # fmt: skip
-    found = checkpoints.restore(_saved(state))
-    saved, metadata = found or (_saved(state), {})
-    self.state: TrainState = sharding.replicate(saved["state"])
+    begun = _saved(state, state.evaluated)
+    saved, metadata = checkpoints.restore(begun) or (begun, {})
+    self.state = TrainState(**sharding.replicate(saved["state"]))
     self.best = {
       # A copy: the state's own buffers are donated to the next chunk.
       "variables": _copy(sharding.replicate(saved["best"])),
@@ -356,7 +357,7 @@ class _Driver:
     )
     # Without a criterion the best is the last.
     if score is None or score > self.best["score"]:
-      variables = _copy(self.state.variables)
+      variables = _copy(self.state.evaluated)
       self.best = {"variables": variables, "score": score or 0.0}
 
   def _validate(self) -> dict[str, float]:
@@ -365,7 +366,7 @@ class _Driver:
     adversary = self.cfg.adversary
     found = evaluate.evaluate(
       self.model,
-      self.state.variables,
+      self.state.evaluated,
       self.validation,
       evaluate.EvaluateConfig(
         norm=adversary.norm,
@@ -402,7 +403,7 @@ class _Driver:
       "input_seconds": self.feed.watch.seconds,
       "config": dataclasses.asdict(self.cfg),
     }
-    content = {"state": self.state, "best": self.best["variables"]}
+    content = _saved(self.state, self.best["variables"])
     self.checkpoints.save(int(self.state.step), content, metadata)
     self.saved_at = time.monotonic()
 

@@ -1,6 +1,7 @@
 """One pure step of standard and adversarial training, and its recipe.
 
-Arrays, keys and frozen settings in, arrays out; `train.py` drives it.
+Arrays, keys and frozen settings in, arrays out; `train.py` drives it, and what
+is descended and climbed stands in `train_objectives`.
 
 Reference: arXiv:1905.02175, appendix C.2 and C.3.
 """
@@ -13,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from robust_features import attacks, models
-from robust_features.attacks import losses
+from robust_features import attacks, models, train_objectives
 from robust_features.data.augment import AugmentConfig
 
 # Defaults: the augmentation of the paper's library, standard training.
@@ -45,6 +45,20 @@ class TrainConfig:
     eps_ramp_epochs: The adversary's radius and step grow linearly over these.
     attack_bn_mode: BatchNorm under attack, "running" or "batch".
     eval_every_epochs: How often the validation split is evaluated.
+    nesterov: Whether the momentum is Nesterov's, as PyTorch has it.
+    label_smoothing: Share of each label that goes to all classes alike; the
+      adversary climbs the loss of the labels themselves (arXiv:1512.00567,
+      section 7).
+    trades_beta: Above 0, TRADES: the loss on the images, plus this times the
+      divergence of the predictions under attack from those without, which the
+      adversary climbs from a random start (arXiv:1901.08573, equation 5).
+    awp_gamma: Above 0, the gradient is taken where one step up the loss leads
+      that moves each weight tensor by this share of its length, and so is the
+      decay (arXiv:2004.05884, algorithm 1).
+    ema_decay: Above 0, what is evaluated and kept, last and best, is the
+      exponential average of the weights and of BatchNorm's statistics, its
+      decay no more than (1 + t) / (10 + t) after t steps (arXiv:2010.03593,
+      section 4.3).
   """
 
   num_epochs: int = 150
@@ -61,6 +75,11 @@ class TrainConfig:
   eps_ramp_epochs: float = 0.0
   attack_bn_mode: str = "running"
   eval_every_epochs: int = 5
+  nesterov: bool = False
+  label_smoothing: float = 0.0
+  trades_beta: float = 0.0
+  awp_gamma: float = 0.0
+  ema_decay: float = 0.0
 
   def __post_init__(self):
     if self.schedule not in SCHEDULES:
@@ -79,12 +98,16 @@ class TrainConfig:
           f"{name} must be at least 1, got {getattr(self, name)}"
         )
     for name in ("learning_rate", "momentum", "weight_decay", "drop_factor",
-                 "warmup_epochs", "eps_ramp_epochs"):  # fmt: skip
+                 "warmup_epochs", "eps_ramp_epochs", "label_smoothing",
+                 "trades_beta", "awp_gamma", "ema_decay"):  # fmt: skip
       value = getattr(self, name)
       if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number >= 0, got {value}")
-    if self.momentum >= 1:
-      raise ValueError(f"momentum must be below 1, got {self.momentum}")
+    for name in ("momentum", "label_smoothing", "ema_decay"):
+      if getattr(self, name) >= 1:
+        raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
+    if self.nesterov and not self.momentum:
+      raise ValueError("momentum must be above 0 with nesterov, got 0")
     if not math.isfinite(self.adversary.eps):
       raise ValueError(
         f"adversary.eps must be finite, got {self.adversary.eps}"
@@ -93,6 +116,16 @@ class TrainConfig:
       raise ValueError(
         "adversary.num_steps must be at least 1 where adversary.eps is not 0, "
         "got 0"
+      )
+    if self.trades_beta and not self.adversary.eps:
+      raise ValueError(
+        "adversary.eps must be above 0 with trades_beta, got 0; trades_beta is "
+        "0 in standard training"
+      )
+    if self.trades_beta and self.adversary.start != "random":
+      raise ValueError(
+        "adversary.start must be 'random' with trades_beta, whose adversary "
+        f"meets no gradient at the image itself, got {self.adversary.start!r}"
       )
 
 
@@ -112,11 +145,17 @@ class TrainState(NamedTuple):
   model_state: dict[str, Any]  # Every other collection, such as "batch_stats".
   opt_state: Any
   sums: Sums
+  average: Any = None  # Of the variables, where they are averaged.
 
   @property
   def variables(self) -> dict[str, Any]:
-    """The model's variables."""
+    """The model's variables, which training goes on from."""
     return {"params": self.params, **self.model_state}
+
+  @property
+  def evaluated(self) -> dict[str, Any]:
+    """The variables that are evaluated: the average, if there is one."""
+    return self.variables if self.average is None else self.average
 
 
 def learning_rate_fn(cfg: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
@@ -149,7 +188,9 @@ def make_optimizer(
   """Returns SGD as PyTorch defines it: the decay joins the gradient."""
   return optax.chain(
     optax.add_decayed_weights(cfg.weight_decay),
-    optax.sgd(learning_rate_fn(cfg, steps_per_epoch), cfg.momentum),
+    optax.sgd(
+      learning_rate_fn(cfg, steps_per_epoch), cfg.momentum, cfg.nesterov
+    ),
   )
 
 
@@ -166,6 +207,7 @@ def init_state(
     lambda leaf: jnp.asarray(leaf, leaf.dtype),
     models.init_variables(model, key, image_shape),
   )
+  average = jax.tree.map(jnp.copy, variables) if cfg.ema_decay else None
   params = variables.pop("params")
   opt_state = make_optimizer(cfg, steps_per_epoch).init(params)
   return TrainState(
@@ -174,6 +216,7 @@ def init_state(
     model_state=variables,
     opt_state=opt_state,
     sums=no_sums(),
+    average=average,
   )
 
 
@@ -205,8 +248,8 @@ def train_step(
   *,
   model: models.Model,
   tx: optax.GradientTransformation,
+  cfg: TrainConfig,
   adversary: attacks.AttackConfig | None,
-  attack_bn_mode: str,
   model_key: jax.Array | None = None,
 ) -> TrainState:
   """Takes one step of SGD on a batch, attacked first if there is an adversary.
@@ -218,38 +261,55 @@ def train_step(
     keys: `[B]` PRNG keys of the attack's random starts.
     model: The architecture.
     tx: The optimiser.
-    adversary: None for standard training.
-    attack_bn_mode: BatchNorm under attack.
+    cfg: What is descended, and BatchNorm under attack.
+    adversary: That of this step; None for standard training.
     model_key: Of what is random in the network, such as dropout; None for a
       network in which nothing is.
 
   Returns:
     The state after the step, the batch's loss and hits added to its sums.
   """
+  x_adv = x
   if adversary is not None:
+    objective = train_objectives.climbed(
+      model, state.variables, x, y, cfg.attack_bn_mode, cfg.trades_beta
+    )
+    x_adv = attacks.maximize(objective, x, keys, adversary).x_adv
 
-    def objective(z):
-      outputs = models.apply(model, state.variables, z, attack_bn_mode)
-      return losses.cross_entropy(outputs.logits, y)
-
-    x = attacks.maximize(objective, x, keys, adversary).x_adv
-
-  def mean_loss(params):
+  def mean_loss(params, key):
     variables = {"params": params, **state.model_state}
-    outputs, new = models.apply_in_training(model, variables, x, model_key)
-    loss = losses.cross_entropy(outputs.logits, y)
-    correct = outputs.logits.argmax(1) == y
-    return loss.mean(), (loss, correct, new)
+    found = train_objectives.descended(
+      model, variables, x, x_adv, y, key,
+      trades_beta=cfg.trades_beta, label_smoothing=cfg.label_smoothing,
+    )  # fmt: skip
+    return found.loss.mean(), found
 
-  grads, (loss, correct, model_state) = jax.grad(mean_loss, has_aux=True)(
-    state.params
+  gradients = jax.grad(mean_loss, has_aux=True)
+  params = state.params
+  if cfg.awp_gamma:
+    key = None if model_key is None else jax.random.fold_in(model_key, 0)
+    up, _ = gradients(params, key)
+    params = train_objectives.worst_weights(params, up, cfg.awp_gamma)
+  grads, found = gradients(params, model_key)
+  # The decay is that of the weights at which the gradient was taken.
+  updates, opt_state = tx.update(grads, state.opt_state, params)
+  params = optax.apply_updates(state.params, updates)
+  step, average = state.step + 1, state.average
+  if cfg.ema_decay:
+    variables = {"params": params, **found.model_state}
+    average = train_objectives.moved_average(
+      average, variables, cfg.ema_decay, step
+    )
+  seen = Sums(
+    found.loss.sum(),
+    found.correct.sum(dtype=jnp.float32),
+    jnp.float32(len(y)),
   )
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  seen = Sums(loss.sum(), correct.sum(dtype=jnp.float32), jnp.float32(len(y)))
   return TrainState(
-    step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
-    model_state=model_state,
+    step=step,
+    params=params,
+    model_state=found.model_state,
     opt_state=opt_state,
     sums=jax.tree.map(jnp.add, state.sums, seen),
+    average=average,
   )

@@ -57,6 +57,7 @@ def _load_stage(directory: pathlib.Path, which: str) -> Trained:
     recorded = result["digest"]
     state = saved["state"]
     variables = {"params": state["params"], **state["model_state"]}
+    variables = state.get("average", variables)
   if checkpoint.digest(variables) != recorded:
     raise checkpoint.CheckpointError(
       f"{directory / 'checkpoints'} is not the checkpoint that was trained "

@@ -29,6 +29,11 @@ from robust_features.train import RunConfig
 
 STRAIGHT = RunConfig(chunk_steps=50, checkpoint_every_seconds=1e9)
 ATTACK = AttackConfig("l2", 0.5, 0.2, 2)
+TRADES = {
+  "adversary": dataclasses.replace(ATTACK, start="random"), "trades_beta": 3.0,
+  "awp_gamma": 0.01, "ema_decay": 0.9, "label_smoothing": 0.1,
+  "nesterov": True,
+}  # fmt: skip
 # Everything that could depend on where a run was interrupted.
 HARD = {
   "num_epochs": 3, "eval_every_epochs": 2, "adversary": ATTACK,
@@ -56,6 +61,8 @@ def saved(workdir, which="last"):
   if which == "best":
     return found["best"]
   state = found["state"]
+  if "average" in state:
+    return state["average"]
   return {"params": state["params"], **state["model_state"]}
 
 
@@ -129,8 +136,7 @@ class TrainStepTest(parameterized.TestCase):
     for i in range(3):
       state = train_step.train_step(
         state, jnp.asarray(x[i], jnp.float32), jnp.asarray(y[i], jnp.int32),
-        toys.keys(4), model=model, tx=tx, adversary=adversary,
-        attack_bn_mode="running",
+        toys.keys(4), model=model, tx=tx, cfg=cfg, adversary=adversary,
       )  # fmt: skip
       flat = x[i].reshape(4, -1)
       if adversarial:
@@ -153,8 +159,7 @@ class TrainStepTest(parameterized.TestCase):
     for _ in range(2):
       state = train_step.train_step(
         state, x, y, toys.keys(8), model=model,
-        tx=train_step.make_optimizer(cfg, 1), adversary=None,
-        attack_bn_mode="running",
+        tx=train_step.make_optimizer(cfg, 1), cfg=cfg, adversary=None,
       )  # fmt: skip
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     want = -2 * log_p[np.arange(8), data.labels].sum()
@@ -167,8 +172,8 @@ class TrainStepTest(parameterized.TestCase):
   def test_batch_norm_sees_the_adversarial_batch_once(self, attack_bn_mode):
     """New statistics are 0.9 old + 0.1 of the attacked batch, whatever the
     attack's own mode; its steps leave no trace."""
-    cfg, model = toys.recipe(adversary=ATTACK), toys.small_cnn()
-    data = toys.dataset(8)
+    cfg = toys.recipe(adversary=ATTACK, attack_bn_mode=attack_bn_mode)
+    data, model = toys.dataset(8), toys.small_cnn()
     x, y = jnp.asarray(data.images, jnp.float32) / 255, jnp.asarray(data.labels)
     state = train_step.init_state(model, cfg, 1, (8, 8, 3), jax.random.key(0))
     rng = np.random.default_rng(0)
@@ -194,7 +199,7 @@ class TrainStepTest(parameterized.TestCase):
     conv = conv.reshape(-1, conv.shape[-1])
     new = train_step.train_step(
       state, x, y, keys, model=model, tx=train_step.make_optimizer(cfg, 1),
-      adversary=ATTACK, attack_bn_mode=attack_bn_mode,
+      cfg=cfg, adversary=ATTACK,
     ).model_state["batch_stats"]["bn1"]  # fmt: skip
     mean = 0.9 * np.asarray(old["bn1"]["mean"]) + 0.1 * conv.mean(0)
     np.testing.assert_allclose(new["mean"], mean, rtol=1e-4, atol=1e-5)
@@ -302,6 +307,30 @@ class ResumeTest(parameterized.TestCase):
     self.assertEqual(again.calls, 5)  # Of nine, four had been saved.
     self.assert_same(found)
 
+  def test_trades_with_an_average(self):
+    """What is kept is the average; it too goes on to the same bits."""
+    cfg = toys.recipe(**HARD | TRADES)
+    straight, workdir = run(self, cfg), toys.folder(self)
+    found, stops = Interrupted(self, (2, 5), preemption.request).run(
+      cfg, RunConfig(2, 1e9), workdir
+    )
+    self.assertEqual(stops, 2)
+    self.assertEqual(found.digest, straight.digest)
+    self.assertEqual(found.best_digest, straight.best_digest)
+    for which, want in (("last", found.digest), ("best", found.best_digest)):
+      self.assertEqual(checkpoint.digest(saved(workdir, which)), want)
+    content, _ = checkpoint.load_variables(workdir / "checkpoints")
+    params = content["state"]["params"]
+    self.assertNotEqual(
+      checkpoint.digest(params), checkpoint.digest(found.variables["params"])
+    )
+
+  def test_a_checkpoint_holds_no_average_that_there_is_not(self):
+    workdir = toys.folder(self)
+    run(self, toys.recipe(), model=toys.Linear(3), workdir=workdir)
+    content, _ = checkpoint.load_variables(workdir / "checkpoints")
+    self.assertNotIn("average", content["state"])
+
   def test_cadences_change_nothing(self):
     self.assert_same(run(self, self.cfg, RunConfig(3, 0.0)))
 
@@ -378,7 +407,7 @@ class PromisesTest(absltest.TestCase):
     take = jax.jit(
       functools.partial(
         train_step.train_step, model=model, adversary=cfg.adversary,
-        tx=train_step.make_optimizer(cfg, steps), attack_bn_mode="running",
+        tx=train_step.make_optimizer(cfg, steps), cfg=cfg,
       )
     )  # fmt: skip
 
@@ -546,6 +575,15 @@ class RefusalTest(parameterized.TestCase):
     ({"weight_decay": float("inf")}, "weight_decay must be a finite number"),
     ({"momentum": -1.0}, "momentum must be a finite number >= 0, got -1"),
     ({"eps_ramp_epochs": -1.0}, "eps_ramp_epochs must be a finite number"),
+    ({"ema_decay": 1.0}, "ema_decay must be below 1, got 1"),
+    ({"label_smoothing": 1.5}, "label_smoothing must be below 1, got 1.5"),
+    ({"awp_gamma": float("inf")}, "awp_gamma must be a finite number"),
+    ({"nesterov": True, "momentum": 0.0}, "momentum must be above 0 with nest"),
+    ({"trades_beta": 6.0}, "adversary.eps must be above 0 with trades_beta"),
+    (
+      {"trades_beta": 6.0, "adversary": ATTACK},
+      "adversary.start must be 'random' with trades_beta.*got 'x'",
+    ),
   )
   def test_settings(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):

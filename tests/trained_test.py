@@ -20,7 +20,10 @@ def config(folder):
   found.data.D = recipes.data("digits", num_validation=100)
   found.models.main = recipes.model("mlp", mean=(0.3,), std=(0.38,), width=16)
   recipe = recipes.train(
-    num_epochs=1, batch_size=100, augment=recipes.no_augmentation()
+    num_epochs=1,
+    batch_size=100,
+    augment=recipes.no_augmentation(),
+    ema_decay=0.5,
   )
   found.stages.here = recipes.train_stage("main", "D", recipe)
   found.stages.there = recipes.imported_stage(str(folder))

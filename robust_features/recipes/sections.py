@@ -160,6 +160,11 @@ def train(**changes: Any) -> Any:
       "eps_ramp_epochs": 0.0,
       "attack_bn_mode": "running",
       "eval_every_epochs": 5,
+      "nesterov": False,
+      "label_smoothing": 0.0,
+      "trades_beta": 0.0,
+      "awp_gamma": 0.0,
+      "ema_decay": 0.0,
     },
     changes,
   )

@@ -68,6 +68,15 @@ class OutlookTest(parameterized.TestCase):
     found = outlook.work(study, "base")
     # Two epochs of 32 images and two validations of 8.
     self.assertEqual(found, (64 + 16, 64, 3 * 64 + 16))
+    config = toy_study.config(self.folder)
+    recipe, attack = config.stages.base.train, recipes.adversary()
+    recipe.adversary, recipe.adversary.start = attack, "random"
+    recipe.trades_beta, recipe.awp_gamma = 6.0, 0.01
+    other = graph.Study(parse(config), self.folder / "nowhere")
+    found = outlook.work(other, "base")
+    # Clean and attacked, before and after the weights are moved.
+    self.assertEqual(found.gradients, 64 * (7 + 4) + 16 * 7)
+    self.assertEqual(found.passes, 64 * (15 + 1 + 12) + 16 * (1 + 15 + 1))
     found = outlook.work(study, "d_rand")
     self.assertEqual(found, (32, 32 * 2, 32 * (2 * 2 + 6)))
     found = outlook.work(study, "on_d_rand")

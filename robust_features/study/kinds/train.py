@@ -152,10 +152,14 @@ def _work(stage: Stage, num_images) -> Work:
   trained_on = cfg.num_epochs * images
   checked_on = times * num_images(stage.validation, "validation")
   check = 1.0 + (attack + 1.0 if attack else 0.0)
+  # TRADES passes the images beside the attacked ones, and predicts them first;
+  # weights that are moved up the loss take every gradient twice.
+  trades = cfg.trades_beta > 0
+  gradients = (1 + trades) * (1 + (cfg.awp_gamma > 0))
   return Work(
     trained_on + checked_on,
-    trained_on * (climb + 1) + checked_on * climb,
-    trained_on * (attack + 3.0) + checked_on * check,
+    trained_on * (climb + gradients) + checked_on * climb,
+    trained_on * (attack + 3.0 * gradients + trades) + checked_on * check,
   )
 
 

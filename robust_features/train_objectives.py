@@ -1,0 +1,184 @@
+"""What a training step descends, and what its adversaries climb.
+
+Standard and adversarial training, TRADES, smoothed labels and adversarial
+weights, as pure functions; `train_step` puts them together.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from robust_features import models
+from robust_features.attacks import losses
+
+_TINY = 1e-20  # Below every gradient's norm but that of none.
+
+
+class Descent(NamedTuple):
+  """What a batch gives to descend.
+
+  Attributes:
+    loss: `[B]` float32; its mean is descended.
+    correct: `[B]` bool, whether the images trained on, attacked if there is an
+      adversary, are seen as what they are.
+    model_state: The network's collections after the pass.
+  """
+
+  loss: jax.Array
+  correct: jax.Array
+  model_state: dict[str, Any]
+
+
+def climbed(
+  model: models.Model,
+  variables: dict[str, Any],
+  x: jax.Array,
+  y: jax.Array,
+  bn_mode: str,
+  trades_beta: float,
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns what the adversary of a batch climbs, `[B, H, W, C]` to `[B]`.
+
+  Args:
+    model: The architecture.
+    variables: Before the step.
+    x: `[B, H, W, C]`, not yet attacked.
+    y: `[B]` int32.
+    bn_mode: Of BatchNorm under attack.
+    trades_beta: Where it is above 0, the divergence of the predictions from
+      those on `x` is climbed; else the cross-entropy.
+  """
+  if trades_beta:
+    clean = models.apply(model, variables, x, bn_mode).logits
+    return lambda z: divergence(
+      clean, models.apply(model, variables, z, bn_mode).logits
+    )
+  return lambda z: losses.cross_entropy(
+    models.apply(model, variables, z, bn_mode).logits, y
+  )
+
+
+def descended(
+  model: models.Model,
+  variables: dict[str, Any],
+  x: jax.Array,
+  x_adv: jax.Array,
+  y: jax.Array,
+  key: jax.Array | None,
+  *,
+  trades_beta: float,
+  label_smoothing: float,
+) -> Descent:
+  """Returns the losses of a batch in a training pass.
+
+  Under TRADES the images and the attacked ones pass one after the other, each
+  normalised by its own batch's statistics; both move the running ones.
+
+  Args:
+    model: The architecture.
+    variables: At which the loss is taken.
+    x: `[B, H, W, C]`, not attacked.
+    x_adv: `[B, H, W, C]`, attacked; `x` in standard training.
+    y: `[B]` int32.
+    key: Of what is random in the network; None if nothing is.
+    trades_beta: Weight of the divergence beside the loss on `x`; 0 takes the
+      loss on `x_adv` alone.
+    label_smoothing: Share of each label that goes to all classes alike.
+  """
+  if not trades_beta:
+    outputs, state = models.apply_in_training(model, variables, x_adv, key)
+    loss = smooth_cross_entropy(outputs.logits, y, label_smoothing)
+    return Descent(loss, outputs.logits.argmax(1) == y, state)
+  first = second = None
+  if key is not None:
+    first, second = jax.random.split(key)
+  clean, state = models.apply_in_training(model, variables, x, first)
+  attacked, state = models.apply_in_training(
+    model, {**variables, **state}, x_adv, second
+  )
+  loss = smooth_cross_entropy(clean.logits, y, label_smoothing)
+  loss += trades_beta * divergence(clean.logits, attacked.logits)
+  return Descent(loss, attacked.logits.argmax(1) == y, state)
+
+
+def smooth_cross_entropy(
+  logits: jax.Array, y: jax.Array, smoothing: float
+) -> jax.Array:
+  """Returns the cross-entropy with smoothed labels in nats, `[B]`.
+
+  The label's class has 1 - smoothing + smoothing / K, each other smoothing / K.
+
+  Reference: arXiv:1512.00567, section 7.
+  """
+  loss = losses.cross_entropy(logits, y)
+  if not smoothing:
+    return loss
+  spread = -jax.nn.log_softmax(logits.astype(jnp.float32)).mean(axis=1)
+  return (1.0 - smoothing) * loss + smoothing * spread
+
+
+def divergence(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
+  """Returns KL(p || q) in nats of two `[B, K]` logits, `[B]`.
+
+  Its gradient is zero where the two agree.
+
+  Reference: arXiv:1901.08573, equation 5, as its authors' code has it.
+  """
+  log_p, log_q = (
+    jax.nn.log_softmax(logits.astype(jnp.float32))
+    for logits in (p_logits, q_logits)
+  )
+  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=1)
+
+
+def worst_weights(params: Any, grads: Any, gamma: float) -> Any:
+  """Returns weights moved up the loss by a share of their own length.
+
+  Each tensor w of more than one axis goes to w + gamma |w| g / |g|; biases and
+  BatchNorm's scales stay, as in the authors' code.
+
+  Args:
+    params: The weights.
+    grads: The loss's gradients at them.
+    gamma: The share.
+
+  Reference: arXiv:2004.05884, equations 8 and 10, one step.
+  """
+
+  def move(w, g):
+    if w.ndim < 2:
+      return w
+    length = jnp.linalg.norm(w.ravel()) * gamma
+    return w + g * (length / (jnp.linalg.norm(g.ravel()) + _TINY))
+
+  return jax.tree.map(move, params, grads)
+
+
+def moved_average(
+  average: Any, variables: Any, decay: float, num_steps: jax.Array
+) -> Any:
+  """Returns the exponential average of variables after one more step.
+
+  Its decay begins low, min(decay, (1 + t) / (10 + t)) after t steps, so that
+  the initial weights are soon forgotten. Integers are taken as they are.
+
+  Args:
+    average: Before the step.
+    variables: After the step.
+    decay: Weight of the old average.
+    num_steps: Steps taken, this one too.
+
+  Reference: arXiv:2010.03593, section 4.3; TensorFlow's moving average.
+  """
+  t = num_steps.astype(jnp.float32)
+  kept = jnp.minimum(decay, (1.0 + t) / (10.0 + t))
+
+  def move(old, new):
+    if not jnp.issubdtype(new.dtype, jnp.floating):
+      return new
+    share = kept.astype(new.dtype)
+    return share * old + (1.0 - share) * new
+
+  return jax.tree.map(move, average, variables)
