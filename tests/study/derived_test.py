@@ -15,7 +15,7 @@ from robust_features import construct, evaluate, recipes, ridge
 from robust_features.data import dataset as ds
 from robust_features.study import run
 from robust_features.study.graph import Study
-from robust_features.study.kinds import combine
+from robust_features.study.kinds import KINDS, combine
 from robust_features.study.parse import parse
 
 
@@ -43,6 +43,9 @@ def config(folder):
   made.jpeg = recipes.transform_stage("D", "jpeg", 10)
   made.mixed = recipes.combine_stage("D", "d_rand", 0.25)
   made.longer = recipes.combine_stage("D", "d_rand", 0.5, how="append")
+  made.noise = recipes.error_minimising_stage()
+  KINDS["error_minimising"].shrink(made.noise)
+  made.dealt = recipes.combine_stage("D", "d_rand", 0.5, how="changes")
   made.probe = recipes.probe_stage("base", "D")
   made.pixels = recipes.probe_stage("", "D", label_shifts=(0,))
   made.changes = recipes.probe_stage("", "d_rand", originals="D")
@@ -116,6 +119,64 @@ class DerivedTest(parameterized.TestCase):
     longer = self.set("longer")
     self.assertEqual(longer.num_examples, 48)
     np.testing.assert_array_equal(longer.images[:32], self.data.images)
+
+  def test_error_minimising_noise(self):
+    found, made = self.results["error_minimising"]["noise"], self.set("noise")
+    np.testing.assert_array_equal(made.labels, self.data.labels)
+    away = np.abs(made.images.astype(int) - self.data.images.astype(int))
+    self.assertBetween(away.max(), 1, 8)
+    self.assertLen(found["history"], 2)
+    self.assertBetween(found["clean_accuracy"], 0, 1)
+    text = (self.workdir / "results.md").read_text()
+    self.assertIn("## Error-minimising noise", text)
+    warned = "warning: noise ended by max_rounds above a training error of 1.00"
+    self.assertEqual(warned in text, not found["reached"])
+    self.assertEqual(self.study.num_images("noise", "train"), 32)
+    stage = self.study.plan.nodes["noise"].stage
+    done = KINDS["error_minimising"].work(stage, self.study.num_images)
+    self.assertEqual(done.gradients, 2 * 2 * 16 + 2 * 32 * 2)
+    self.assertEqual(done.passes, 3 * 64 + 2 * 32 * (5 + 1))
+    how_far = KINDS["error_minimising"].how_far(self.workdir / "noise")
+    self.assertEqual(how_far, "after round 2")
+
+  @parameterized.parameters(
+    ({"train_batch_size": 33}, "train_batch_size is 33, more than the 32 imag"),
+    ({"attack.eps": 0.0}, "attack.eps must be above 0"),
+  )
+  def test_noise_refused(self, fields, message):
+    changed = config(self.folder)
+    for field, value in fields.items():
+      section, _, last = field.rpartition(".")
+      own = changed.stages.noise.error_minimising
+      (own[section] if section else own)[last] = value
+    with self.assertRaisesRegex(
+      ValueError, f"stages.noise.error_minimising.{message}"
+    ):
+      run.run(changed, toys.folder(self) / "new")
+
+  def test_changes_dealt_out(self):
+    """The same changes, each once, on images drawn anew; labels stay."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.4, 0.6, (40, 4, 4, 3)).astype(np.float32)
+    added = rng.uniform(-0.1, 0.1, x.shape).astype(np.float32)
+    labels = rng.integers(3, size=40)
+    data = ds.make(x, labels, 3)
+    also = ds.make(x + added, (labels + 1) % 3, 3)
+    found = combine.mix(data, also, "changes", 0.5, jax.random.key(0))
+    np.testing.assert_array_equal(found.labels, labels)
+    given = found.images - x
+    moved = np.flatnonzero(given.any(axis=(1, 2, 3)))
+    self.assertLen(moved, 20)
+    away = np.abs(given[moved][:, None] - added[None]).max(axis=(2, 3, 4))
+    self.assertLess(away.min(axis=1).max(), 1e-6)
+    donors = away.argmin(axis=1)
+    self.assertCountEqual(donors, moved)
+    self.assertLess((donors == moved).sum(), 5)
+    bytes_ = [ds.make(np.round(255 * d.images).astype(np.uint8), labels, 3)
+              for d in (data, also)]  # fmt: skip
+    rounded = combine.mix(*bytes_, "changes", 0.5, jax.random.key(0))
+    np.testing.assert_allclose(rounded.images / 255, found.images, atol=6e-3)
+    self.assertEqual(self.results["combined"]["dealt"]["num_examples"], 32)
 
   def test_mixing_types(self):
     data, also = (toys.dataset(8, s, dtype=d)

@@ -9,6 +9,7 @@ from robust_features.study.kinds import (
   carlini_wagner,
   combine,
   construct,
+  error_minimising,
   evaluate,
   fourier_map,
   imported,
@@ -27,6 +28,7 @@ from robust_features.study.kinds import (
 
 KINDS: dict[str, Kind] = {
   "construct": construct.KIND,
+  "error_minimising": error_minimising.KIND,
   "select": select.KIND,
   "relabel": relabel.KIND,
   "transform": transform.KIND,

@@ -1,4 +1,8 @@
-"""A stage that mixes two sets: partial poisons, or D_R beside D."""
+"""A stage that mixes two sets: partial poisons, or D_R beside D.
+
+It also deals the changes of a set out among other images, which is the control
+of a poison: the same changes, as large and as many, that tell no class.
+"""
 
 import dataclasses
 import pathlib
@@ -23,14 +27,16 @@ class Stage:
     split: Of a source: "train", "validation" or "test".
     how: "replace" takes a random `fraction` of the examples, in their places,
       from `also`, which has as many; "append" puts that many, drawn from
-      `also`, behind `data`.
+      `also`, behind `data`; "changes" takes a random `fraction` of the
+      examples and gives each what another one of them was changed by to become
+      that of `also`, labels as they are.
     fraction: Share of the number of `data`'s examples.
   """
 
   data: settings.DataName
   also: settings.DataName
   split: settings.Split
-  how: Annotated[str, settings.OneOf(("replace", "append"))]
+  how: Annotated[str, settings.OneOf(("replace", "append", "changes"))]
   fraction: float
 
   def __post_init__(self):
@@ -41,7 +47,10 @@ class Stage:
 def mix(data: ds.Dataset, also: ds.Dataset, how: str, fraction: float, key):
   """Returns the mixture of two sets; see `Stage`."""
   order = np.asarray(jax.random.permutation(key, also.num_examples))
-  chosen = np.sort(order[: round(fraction * data.num_examples)])
+  dealt = order[: round(fraction * data.num_examples)]
+  chosen = np.sort(dealt)
+  if how == "changes":
+    return _dealt_out(data, also, chosen, dealt)
   images, labels = ds.to_float(data.images), data.labels
   images, other = np.array(images), np.asarray(ds.to_float(also.images))
   if data.images.dtype == also.images.dtype:
@@ -53,6 +62,16 @@ def mix(data: ds.Dataset, also: ds.Dataset, how: str, fraction: float, key):
     images = np.concatenate([images, other[chosen]])
     labels = np.concatenate([labels, also.labels[chosen]])
   return ds.make(images, labels, data.class_names)
+
+
+def _dealt_out(data, also, chosen, dealt) -> ds.Dataset:
+  """Returns `data` with the changes of the images `dealt` at `chosen`."""
+  x, z = (np.asarray(ds.to_float(each.images)) for each in (data, also))
+  images = np.array(x)
+  images[chosen] = np.clip(x[chosen] + (z - x)[dealt], 0.0, 1.0)
+  if data.images.dtype == np.uint8:
+    images = np.round(images * np.float32(255)).astype(np.uint8)
+  return ds.make(images, data.labels, data.class_names)
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):

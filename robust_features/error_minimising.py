@@ -1,0 +1,229 @@
+"""Noise that leaves a network nothing to learn: min-min alternation.
+
+A network and a noise for each image minimise the same loss in turn: a few
+steps of SGD on the noisy images, then steps of the image's pixels down the
+loss, until the network is right on nearly all of them. A network that is
+trained on the result finds its loss small from the start and learns the noise
+alone.
+
+The noise is added before any augmentation of a later training, and lies in the
+stored pixels. What is random is a function of the key and the step, so that an
+interrupted run goes on to the same bits.
+
+Reference: arXiv:2101.04898 (Huang et al., ICLR 2021), section 3, algorithm 1:
+linf 8/255, 20 steps of eps/10 each round, 10 steps of SGD between rounds, 1%
+of training errors at the end.
+"""
+
+import functools
+import math
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from robust_features import evaluate, models, ridge
+from robust_features.data import constructed
+from robust_features.data import dataset as ds
+from robust_features.error_minimising_step import (
+  ErrorMinimisingConfig,
+  State,
+  begin,
+  check_fit,
+  descend,
+  train,
+)
+from robust_features.runtime import batching, preemption, processes, sharding
+from robust_features.runtime.checkpoint import Checkpoints
+from robust_features.runtime.logs import Stopwatch, grid, progress
+
+__all__ = ["ErrorMinimisingConfig", "Result", "check_fit", "make"]
+
+_INIT, _ORDER, _MODEL, _START = range(4)  # Streams of the key.
+
+
+class Result(NamedTuple):
+  """What was found.
+
+  Attributes:
+    manifest: Of the data set on disk; see `data.constructed`.
+    history: One record a round: round, train_loss, error.
+    variables: Of the network at the end.
+    reached: Whether the error came down to `stop_error`.
+    seconds: Wall time over all sittings.
+  """
+
+  manifest: dict[str, Any]
+  history: list[dict[str, Any]]
+  variables: dict[str, Any]
+  reached: bool
+  seconds: float
+
+
+def make(
+  cfg: ErrorMinimisingConfig,
+  model: models.Model,
+  dataset: ds.Dataset,
+  directory: str | pathlib.Path,
+  key: jax.Array,
+  origin: dict[str, Any],
+  name: str = "error_minimising",
+  save_every_seconds: float = 60.0,
+) -> Result:
+  """Makes a data set, going on from the newest checkpoint.
+
+  Args:
+    cfg: The noise and the network's steps.
+    model: The network's architecture.
+    dataset: The images, whose labels stay as they are; in memory.
+    directory: Holds `checkpoints/` and the set in `data/`.
+    key: Of everything random.
+    origin: Recorded in the manifest.
+    name: For the progress bar.
+    save_every_seconds: Least time between two checkpoints.
+
+  Raises:
+    ValueError: If images or labels are none, do not fit the settings, or the
+      loss is not finite.
+    preemption.Stopped: If the process was asked to stop, once all is saved.
+  """
+  directory = pathlib.Path(directory)
+  ds.check(dataset)
+  models.check(model, dataset.image_shape, dataset.num_classes)
+  check_fit(cfg, dataset.num_examples, dataset.image_shape)
+  with Checkpoints(directory / "checkpoints") as checkpoints:
+    rounds = _Rounds(cfg, model, dataset, key, checkpoints)
+    with progress(cfg.max_rounds, name, rounds.number, "round") as bar:
+      while not rounds.done():
+        rounds.run(save_every_seconds)
+        bar.update(1)
+        bar.set_postfix_str(f"error {rounds.history[-1]['error']:.3f}")
+    rounds.save()
+  manifest = _write(cfg, model, rounds.state, dataset, directory, origin)
+  return Result(
+    manifest, rounds.history, sharding.fetch(rounds.state.variables),
+    rounds.reached(), rounds.watch.seconds(),
+  )  # fmt: skip
+
+
+class _Rounds:
+  """The effects around the alternation: checkpoints, stops, the clock."""
+
+  def __init__(self, cfg, model, dataset: ds.Dataset, key, checkpoints):
+    self.cfg, self.model, self.checkpoints = cfg, model, checkpoints
+    self.keys = [jax.random.fold_in(key, stream) for stream in range(4)]
+    begun = begin(cfg, model, dataset, self.keys[_INIT])
+    state, metadata = checkpoints.restore(begun) or (begun, {})
+    self.state: State = sharding.replicate(state)
+    self.history: list[dict[str, Any]] = metadata.get("history", [])
+    self.watch = Stopwatch(metadata.get("seconds", 0.0))
+    self.saved_at = time.monotonic()
+    self.originals, self.labels = sharding.replicate(
+      (dataset.images, dataset.labels)
+    )
+
+  @property
+  def number(self) -> int:
+    """Rounds that are done."""
+    return len(self.history)
+
+  def reached(self) -> bool:
+    """Returns whether the network is right on nearly everything."""
+    last = self.history[-1]["error"] if self.history else 1.0
+    return last <= self.cfg.stop_error
+
+  def done(self) -> bool:
+    """Returns whether there is no round left."""
+    return self.reached() or self.number >= self.cfg.max_rounds
+
+  def run(self, save_every_seconds: float) -> None:
+    """Runs one round; a stop in its midst goes back to its beginning."""
+    state, loss = train(
+      self.state, self.labels, self.keys[_ORDER], self.keys[_MODEL],
+      model=self.model, cfg=self.cfg,
+    )  # fmt: skip
+    if not math.isfinite(float(loss)):
+      raise ValueError(
+        f"the loss is not finite in round {self.number + 1}; lower "
+        "learning_rate"
+      )
+    size = batching.even_batch(self.cfg.batch_size, len(self.labels))
+    lower = functools.partial(
+      descend, self.model, state.variables, self.originals, state.images,
+      self.labels, self.keys[_START], self.cfg.attack,
+    )  # fmt: skip
+    try:
+      images, wrong = batching.map_batches(
+        lower, np.arange(len(self.labels)), size
+      )
+    except preemption.Stopped:
+      self.save()
+      raise
+    self.state = state._replace(images=sharding.replicate(images))
+    self.history.append(
+      {
+        "round": self.number + 1,
+        "train_loss": float(loss),
+        "error": float(wrong.mean()),
+      }
+    )
+    if processes.agree(time.monotonic() - self.saved_at >= save_every_seconds):
+      self.save()
+
+  def save(self) -> None:
+    """Saves the last whole round, in the background."""
+    metadata = {"history": self.history, "seconds": self.watch.seconds()}
+    self.checkpoints.save(self.number, self.state, metadata)
+    self.saved_at = time.monotonic()
+
+
+def _write(cfg, model, state: State, dataset, directory, origin):
+  """Writes the set as `construct` does; returns its manifest."""
+  writer = constructed.Writer(directory / "data", origin)
+  x = np.asarray(ds.to_float(dataset.images))
+  images = sharding.fetch(state.images)
+  stored = images
+  if cfg.pixels == "uint8":
+    stored = np.round(images * np.float32(255)).astype(np.uint8)
+  shown = np.asarray(ds.to_float(stored))
+  before, after = (
+    evaluate.predict(model, state.variables, z, cfg.batch_size).argmax(1)
+    == dataset.labels
+    for z in (images, shown)
+  )
+  stats = {
+    "moved_from_original": np.sqrt(
+      np.square(shown - x).sum(axis=(1, 2, 3), dtype=np.float64)
+    ),
+    "success_before_rounding": before,
+    "success": after,
+    "spared": np.zeros(len(x)),
+    "seconds": np.zeros(len(x)),
+  }
+  bounds = range(0, len(x), cfg.shard_size)
+  for number, start in enumerate(bounds):
+    part = slice(start, start + cfg.shard_size)
+    if writer.has(number):
+      continue
+    labels = dataset.labels[part]
+    arrays = {"images": stored[part], "labels": labels,
+              "original_labels": labels}  # fmt: skip
+    sums = {k: float(np.sum(v[part], dtype=np.float64))
+            for k, v in stats.items()}  # fmt: skip
+    writer.write(number, arrays, sums)
+  head = ridge.num_separated(len(x), math.prod(dataset.image_shape))
+  delta = (shown - x)[:head].reshape(head, -1)
+  manifest = writer.finish(
+    kind="error_minimising", num_shards=len(bounds),
+    class_names=dataset.class_names, pixels=cfg.pixels,
+    separability=ridge.separability(
+      delta, dataset.labels[:head], dataset.num_classes
+    ),
+  )  # fmt: skip
+  constructed.write_card(directory / "data", manifest)
+  constructed.write_grid(
+    directory / "data", grid([dataset.images[:10], stored[:10]])
+  )
+  return manifest
