@@ -11,7 +11,7 @@ from robust_features import error_minimising, evaluate, models
 from robust_features.data import constructed
 from robust_features.study import folder, provenance, settings
 from robust_features.study.graph import Kind, Study, Work
-from robust_features.study.kinds.architecture import fitted
+from robust_features.study.kinds import architecture
 from robust_features.study.report import tables
 
 
@@ -30,6 +30,11 @@ class Stage:
   error_minimising: error_minimising.ErrorMinimisingConfig
 
 
+def _fitted(study: Study, stage: Stage) -> tuple[models.ModelConfig, str]:
+  """Returns the architecture with what the data tell, and its place."""
+  return architecture.fitted(study, stage.architecture, stage.data, stage.data)
+
+
 def _preflight(study: Study, name: str, stage: Stage) -> None:
   if study.streamed(stage.data):
     raise ValueError(
@@ -43,7 +48,7 @@ def _preflight(study: Study, name: str, stage: Stage) -> None:
     error_minimising.check_fit(cfg, size, shape)
   except ValueError as error:
     raise ValueError(f"stages.{name}.error_minimising.{error}") from None
-  network, where = fitted(study, stage.architecture, stage.data, stage.data)
+  network, where = _fitted(study, stage)
   try:
     models.check(models.make_model(network), shape, network.num_classes)
   except ValueError as error:
@@ -51,7 +56,7 @@ def _preflight(study: Study, name: str, stage: Stage) -> None:
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
-  network, _ = fitted(study, stage.architecture, stage.data, stage.data)
+  network, _ = _fitted(study, stage)
   model = models.make_model(network)
   source = study.plan.data[stage.data]
   origin = {

@@ -9,9 +9,9 @@ from typing import Any
 
 from robust_features import models, trained
 from robust_features import train as training
-from robust_features.data import dataset as ds
 from robust_features.study import folder, settings
 from robust_features.study.graph import Kind, Study, Work
+from robust_features.study.kinds import architecture
 from robust_features.study.report import figures, tables
 from robust_features.train_step import TrainConfig
 
@@ -35,24 +35,9 @@ class Stage:
 
 def _fitted(study: Study, stage: Stage) -> tuple[models.ModelConfig, str]:
   """Returns the architecture with what the data tell, and its place."""
-  where = f"models.{stage.architecture}"
-  source = study.plan.data[stage.validation]
-  own = study.plan.models[stage.architecture]
-  if (source.source, source.name) == ("tfds", "cifar10"):
-    # The constants of the paper's library.
-    constants = models.CIFAR_MEAN, models.CIFAR_STD
-  elif own.mean and own.std:
-    constants = own.mean, own.std
-  else:
-    constants = ds.channel_moments(study.splits(stage.validation).train)
-  try:
-    return models.fitted(
-      own,
-      study.num_classes(stage.data),
-      *constants,
-    ), where
-  except ValueError as error:
-    raise ValueError(f"{where}.{error}") from None
+  return architecture.fitted(
+    study, stage.architecture, stage.data, stage.validation
+  )
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
