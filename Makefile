@@ -22,6 +22,12 @@ test-newest: .venv-newest
 	.venv-newest/bin/python -m pip install --quiet -r requirements-newest.lock
 	touch .venv-newest
 
+# Parsers of clusters, for tests/launch/clusters_test.py, which skips without.
+# Each in an environment of its own: together they cannot be resolved.
+.venv-xpk .venv-sky:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet $(if $(findstring xpk,$@),xpk==1.16.0,skypilot==0.14.1)
+
 lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -29,8 +29,10 @@ class ClimbTest(parameterized.TestCase):
       jnp.asarray(toys.dataset(4, seed, dtype=np.float32).images)
       for seed in (0, 1)
     )
-    cls.invert = functools.partial(
-      pictures.invert, cls.model, cls.variables, cls.x, cls.start
+    cls.invert = staticmethod(
+      functools.partial(
+        pictures.invert, cls.model, cls.variables, cls.x, cls.start
+      )
     )
 
   def test_frames_are_those_of_one_long_climb(self):
