@@ -18,7 +18,7 @@ from absl.testing import absltest, parameterized
 ROOT = pathlib.Path(__file__).parents[2]
 GKE = ROOT / "launch" / "gke.sh"
 XPK = pathlib.Path(os.environ.get("XPK", ROOT / ".venv-xpk/bin/xpk"))
-SKY = pathlib.Path(os.environ.get("SKY_PYTHON", ROOT / ".venv-sky/bin/python"))
+SKY = pathlib.Path(os.environ.get("SKY", ROOT / ".venv-sky/bin/sky"))
 # Installs nothing; main works until it is asked to stop, and saves.
 PYTHON = """#!/usr/bin/env bash
 case "$*" in
