@@ -8,13 +8,15 @@ quickstart: .venv
 	$(BIN)/python -m robust_features.main --config=configs/quickstart.py
 
 test: .venv
-	$(BIN)/python -m pytest -n 2 --dist=loadscope --durations=25
+	$(BIN)/python -m pytest -n 2 --dist=loadscope --no-loadscope-reorder \
+	  --durations=25
 
 # The newest packages, on a newer Python; docs/versions.md.
 NEWEST_PYTHON ?= python3.13
 
 test-newest: .venv-newest
-	.venv-newest/bin/python -m pytest -n 2 --dist=loadscope --durations=25
+	.venv-newest/bin/python -m pytest -n 2 --dist=loadscope --no-loadscope-reorder \
+	  --durations=25
 
 .venv-newest: requirements-newest.lock
 	test -x .venv-newest/bin/python || $(NEWEST_PYTHON) -m venv .venv-newest

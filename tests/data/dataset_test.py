@@ -151,6 +151,16 @@ class OperationsTest(absltest.TestCase):
     # 500 expected, standard deviation sqrt(2000 / 4 * 3 / 4) = 19.4.
     self.assertLess(np.abs(counts - 500).max(), 4 * 19.4)
 
+  def test_the_first_among_equal_classes_is_drawn(self):
+    """Or a sample of one would be of the first class, whatever the seed."""
+    whole = dataset_lib.make(
+      np.zeros((24, 1, 1, 1), np.uint8), np.repeat(np.arange(8), 3), 8
+    )
+    first = [int(dataset_lib.sample(whole, 1, s).labels[0]) for s in range(400)]
+    # 50 expected of each, standard deviation sqrt(400 / 8 * 7 / 8) = 6.6.
+    counts = np.bincount(first, minlength=8)
+    self.assertLess(np.abs(counts - 50).max(), 4 * 6.6)
+
   def test_class_counts(self):
     whole = make(4)
     np.testing.assert_array_equal(dataset_lib.class_counts(whole), [2, 1, 1])

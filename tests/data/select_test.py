@@ -22,6 +22,11 @@ class SelectTest(absltest.TestCase):
     np.testing.assert_array_equal(select.extreme(values, 0.2, "top"), [1])
     np.testing.assert_array_equal(select.extreme(values, 0.2, "bottom"), [2])
 
+  def test_among_equals_the_earlier_one_is_larger(self):
+    values = np.zeros(4)
+    np.testing.assert_array_equal(select.extreme(values, 0.5, "top"), [0, 1])
+    np.testing.assert_array_equal(select.extreme(values, 0.5, "bottom"), [2, 3])
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -46,6 +46,43 @@ class FileTest(parameterized.TestCase):
       torch_file.write(path, tensors)
       self.assert_equal(torch_file.read(path), tensors)
 
+  def one_tensor(self, values, *, module=b"torch", where=b"cpu", stride=1,
+                 flag=b"\x89"):  # fmt: skip
+    """Returns a file of one float32 tensor `[3]`, as torch.save writes it."""
+    return self.zipped(
+      b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage"
+      + b"c%s\nFloatStorage\nX\x01\0\0\0000" % module
+      + b"X%c\0\0\0%sK%ctQ" % (len(where), where, len(values))
+      + b"K\0K\x03\x85K%c\x85%sccollections\nOrderedDict\n)RtR."
+      % (stride, flag),
+      np.array(values, np.float32).tobytes(),
+    )
+
+  @parameterized.parameters(
+    {"module": b"torch.cuda", "where": b"cuda:0"},  # Before PyTorch 1.6.
+    {"where": b"cuda:0"},
+    {"flag": b"\x88"},  # NEWTRUE: it wanted a gradient.
+  )
+  def test_where_a_tensor_lay_is_of_no_account(self, **changes):
+    path = self.one_tensor([1, 2, 3], **changes)
+    self.assert_equal(torch_file.read(path), [np.float32([1, 2, 3])])
+
+  def test_one_number_that_is_expanded_is_refused(self):
+    """Stride 0 would make any size of a few bytes."""
+    with self.assertRaisesRegex(ValueError, "larger than its storage"):
+      torch_file.read(self.one_tensor([7], stride=0))
+    found = torch_file.read(self.one_tensor([7, 8, 9], stride=0))
+    self.assert_equal(found, [np.float32([7, 7, 7])])
+
+  @parameterized.parameters(
+    (b"\x8c\x01a", "SHORT_BINUNICODE"), (b"\x93", "STACK_GLOBAL"),
+    (b"\x8f", "EMPTY_SET"), (b"\x97", "NEXT_BUFFER"), (b"N0", "POP"),
+  )  # fmt: skip
+  def test_opcodes_that_lists_of_tensors_lack_are_refused(self, code, name):
+    path = self.zipped(b"\x80\x04]" + code + b".")
+    with self.assertRaisesRegex(ValueError, f"x.pt: .*refused opcode {name}"):
+      torch_file.read(path)
+
   def test_views_of_a_storage(self):
     # Rows 1 and 2 of a 3 x 2 storage, transposed: offset 2, strides (1, 2).
     head = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(("
