@@ -19,6 +19,7 @@ from robust_features.models import (
   densenet,
   inception,
   resnet,
+  resnet9,
   small,
   vgg,
   wide_resnet,
@@ -80,19 +81,29 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "mlp": small.mlp,
   "plain_cnn": small.plain_cnn,
   "plain_strided_cnn": small.plain_strided_cnn,
+  "preact_resnet18": wide_resnet.preact_resnet18,
   "resnet18": resnet.resnet18,
   "resnet34": resnet.resnet34,
   "resnet50": resnet.resnet50,
   "resnet50_imagenet": resnet.resnet50_imagenet,
+  "resnet9": resnet9.resnet9,
   "small_resnet": resnet.small_resnet,
   "strided_cnn4": small.strided_cnn4,
   "vgg16": vgg.vgg16,
   "wrn_28_10": wide_resnet.wrn_28_10,
+  "wrn_28_10_silu": wide_resnet.wrn_28_10_silu,
 }
 
 # Those whose blocks can be rematerialised.
 _REMAT = (
   "resnet18", "resnet34", "resnet50", "resnet50_imagenet", "small_resnet"
+)  # fmt: skip
+
+# Those that can be without normalisation.
+_NORM = (
+  "cnn", "cnn4", "preact_resnet18", "resnet18", "resnet34", "resnet50",
+  "resnet50_imagenet", "resnet9", "small_resnet", "strided_cnn4", "wrn_28_10",
+  "wrn_28_10_silu",
 )  # fmt: skip
 
 # A module and what it holds, as in "package.module:factory".
@@ -119,6 +130,8 @@ class ModelConfig:
     kwargs: further keywords of a factory, as a mapping or pairs; plain values.
     remat: whether the backward pass computes the activations inside a ResNet's
       blocks again instead of keeping them; less memory for a third more work.
+    norm: "own", the architecture's; or "none", for a ResNet or a cnn without
+      normalisation, whose convolutions have biases instead.
 
   Raises:
     ValueError: naming the field, if any is out of range.
@@ -132,6 +145,7 @@ class ModelConfig:
   std: tuple[float, ...] = DEFAULT_STD
   kwargs: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
   remat: bool = False
+  norm: str = "own"
 
   def __post_init__(self):
     if self.name not in MODELS and not re.fullmatch(_FACTORY, self.name):
@@ -157,6 +171,13 @@ class ModelConfig:
     if self.remat and self.name not in _REMAT:
       raise ValueError(
         f"remat is for {', '.join(_REMAT)}; set it to False for {self.name}"
+      )
+    if self.norm not in ("own", "none"):
+      raise ValueError(f"norm must be 'own' or 'none', got {self.norm!r}")
+    if self.norm == "none" and self.name not in _NORM:
+      raise ValueError(
+        f"norm can be 'none' for {', '.join(_NORM)}; set it to 'own' for "
+        f"{self.name}"
       )
     if min(self.std, default=1.0) <= 0:
       raise ValueError(f"std must be positive, got {self.std!r}")
@@ -228,6 +249,8 @@ def make_model(cfg: ModelConfig) -> Any:
   }
   if cfg.remat:
     fields["remat"] = True
+  if cfg.norm != "own":
+    fields["norm"] = cfg.norm
   if cfg.name in MODELS:
     return MODELS[cfg.name](**fields)
   if not cfg.width:

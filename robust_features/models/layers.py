@@ -272,10 +272,12 @@ class Linear(nn.Module):
   Attributes:
     features: number of outputs.
     dtype: the compute type; parameters are float32.
+    use_bias: whether a bias is added.
   """
 
   features: int
   dtype: Any = jnp.float32
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -283,9 +285,11 @@ class Linear(nn.Module):
     fan_in = x.shape[-1]
     init = uniform_init(fan_in)
     kernel = self.param("kernel", init, (fan_in, self.features))
-    bias = self.param("bias", init, (self.features,))
     y = x.astype(self.dtype) @ kernel.astype(self.dtype)
-    return y + bias.astype(self.dtype).reshape(1, -1)
+    if self.use_bias:
+      bias = self.param("bias", init, (self.features,))
+      y += bias.astype(self.dtype).reshape(1, -1)
+    return y
 
 
 class BatchNorm(nn.Module):
@@ -353,6 +357,57 @@ def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   return mean.reshape(-1), var
 
 
+def normalization(norm: str, dtype: Any, name: str) -> Any:
+  """Returns a layer `(y, bn_mode)` within a module that may be without.
+
+  Args:
+    norm: "batch" for BatchNorm; "none" gives the images back.
+    dtype: type of the result.
+    name: of the layer.
+  """
+  if norm == "batch":
+    return BatchNorm(dtype, name=name)
+
+  def nothing(y, bn_mode):
+    check_bn_mode(bn_mode)
+    return y
+
+  return nothing
+
+
+def conv_norm(
+  x: jax.Array,
+  features: int,
+  names: tuple[str, str],
+  bn_mode: str,
+  *,
+  norm: str,
+  dtype: Any,
+  size: int = 3,
+  stride: int = 1,
+  padding: int | None = None,
+) -> jax.Array:
+  """Convolves and normalises within a module; without a norm, adds a bias.
+
+  Args:
+    x: [B, H, W, C].
+    features: number of output channels.
+    names: of the convolution and of the normalisation.
+    bn_mode: as in `BatchNorm`.
+    norm: "batch" or "none".
+    dtype: the compute type.
+    size: pixels along a side of the kernel.
+    stride: pixels between outputs.
+    padding: zero pixels on each side; by default those that keep the size.
+  """
+  pad = size // 2 if padding is None else padding
+  y = Conv(
+    features, (size, size), stride, (pad, pad), use_bias=norm == "none",
+    dtype=dtype, name=names[0],
+  )(x)  # fmt: skip
+  return normalization(norm, dtype, names[1])(y, bn_mode)
+
+
 class Network(nn.Module):
   """What all networks share: the constants of the images, head and tail.
 
@@ -372,8 +427,17 @@ class Network(nn.Module):
     """Returns images in [0, 1] as the first layer wants them."""
     return normalize(x, self.mean, self.std, self.dtype)
 
-  def classified(self, representation: jax.Array) -> Outputs:
-    """Puts the last linear layer on a representation [B, D]."""
+  def classified(
+    self, representation: jax.Array, scale: float = 1.0, use_bias: bool = True
+  ) -> Outputs:
+    """Puts the last linear layer on a representation [B, D].
+
+    Args:
+      representation: its input.
+      scale: the logits are multiplied by it.
+      use_bias: whether the layer has one.
+    """
     representation = representation.astype(jnp.float32)
-    linear = Linear(self.num_classes, self.dtype, name="linear")
-    return Outputs(linear(representation).astype(jnp.float32), representation)
+    linear = Linear(self.num_classes, self.dtype, use_bias, name="linear")
+    logits = linear(representation).astype(jnp.float32)
+    return Outputs(logits if scale == 1.0 else scale * logits, representation)

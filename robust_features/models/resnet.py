@@ -9,6 +9,7 @@ max-pool, each of stride 2.
 Reference: arXiv 1512.03385 (ResNet); arXiv 1905.02175 appendix C.1.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -25,24 +26,24 @@ class BasicBlock(nn.Module):
     width: channels of both convolutions.
     stride: of the first convolution.
     dtype: the compute type.
+    norm: "batch" or "none".
   """
 
   width: int
   stride: int = 1
   dtype: Any = jnp.float32
+  norm: str = "batch"
   expansion = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, bn_mode: str) -> jax.Array:
     """Maps [B, H, W, C] to [B, H / stride, W / stride, width]."""
-    dtype = self.dtype
-    y = layers.Conv(self.width, stride=self.stride, dtype=dtype, name="conv1")(
-      x
+    step = functools.partial(
+      layers.conv_norm, bn_mode=bn_mode, norm=self.norm, dtype=self.dtype
     )
-    y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
-    y = layers.Conv(self.width, dtype=dtype, name="conv2")(y)
-    y = layers.BatchNorm(dtype, name="bn2")(y, bn_mode)
-    return y + _shortcut(x, self.width, self.stride, bn_mode, dtype)
+    y = step(x, self.width, ("conv1", "bn1"), stride=self.stride)
+    y = step(jax.nn.relu(y), self.width, ("conv2", "bn2"))
+    return y + _shortcut(x, self.width, self.stride, step)
 
 
 class Bottleneck(nn.Module):
@@ -52,40 +53,34 @@ class Bottleneck(nn.Module):
     width: channels of the first two convolutions; the third has 4 times more.
     stride: of the 3x3 convolution.
     dtype: the compute type.
+    norm: "batch" or "none".
   """
 
   width: int
   stride: int = 1
   dtype: Any = jnp.float32
+  norm: str = "batch"
   expansion = 4
 
   @nn.compact
   def __call__(self, x: jax.Array, bn_mode: str) -> jax.Array:
     """Maps [B, H, W, C] to [B, H / stride, W / stride, 4 * width]."""
-    dtype, out = self.dtype, self.expansion * self.width
-
-    def pointwise(features, name):
-      return layers.Conv(features, (1, 1), 1, (0, 0), dtype=dtype, name=name)
-
-    y = pointwise(self.width, "conv1")(x)
-    y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
-    y = layers.Conv(self.width, stride=self.stride, dtype=dtype, name="conv2")(
-      y
+    out = self.expansion * self.width
+    step = functools.partial(
+      layers.conv_norm, bn_mode=bn_mode, norm=self.norm, dtype=self.dtype
     )
-    y = jax.nn.relu(layers.BatchNorm(dtype, name="bn2")(y, bn_mode))
-    y = pointwise(out, "conv3")(y)
-    y = layers.BatchNorm(dtype, name="bn3")(y, bn_mode)
-    return y + _shortcut(x, out, self.stride, bn_mode, dtype)
+    y = jax.nn.relu(step(x, self.width, ("conv1", "bn1"), size=1))
+    y = step(y, self.width, ("conv2", "bn2"), stride=self.stride)
+    y = step(jax.nn.relu(y), out, ("conv3", "bn3"), size=1)
+    return y + _shortcut(x, out, self.stride, step)
 
 
-def _shortcut(x, features, stride, bn_mode, dtype):
+def _shortcut(x, features, stride, step):
   """Returns `x`, projected by a 1x1 convolution where the shape changes."""
   if stride == 1 and x.shape[-1] == features:
     return x
-  conv = layers.Conv(
-    features, (1, 1), stride, (0, 0), dtype=dtype, name="shortcut_conv"
-  )
-  return layers.BatchNorm(dtype, name="shortcut_bn")(conv(x), bn_mode)
+  names = ("shortcut_conv", "shortcut_bn")
+  return step(x, features, names, size=1, stride=stride)
 
 
 class ResNet(layers.Network):
@@ -98,6 +93,7 @@ class ResNet(layers.Network):
     imagenet: whether the stem is ImageNet's.
     remat: whether the backward pass computes a block's activations again
       instead of keeping them: a third more work, far less memory.
+    norm: "batch", or "none" for biases in its stead.
   """
 
   stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
@@ -105,6 +101,7 @@ class ResNet(layers.Network):
   bottleneck: bool = False
   imagenet: bool = False
   remat: bool = False
+  norm: str = "batch"
 
   @nn.compact
   def __call__(
@@ -115,10 +112,12 @@ class ResNet(layers.Network):
     block = Bottleneck if self.bottleneck else BasicBlock
     if self.remat:
       block = nn.remat(block, static_argnums=(2,))  # `bn_mode`.
-    stem = ((7, 7), 2, (3, 3)) if self.imagenet else ((3, 3), 1, (1, 1))
-    y = self.normalized(x)
-    y = layers.Conv(self.width, *stem, dtype=dtype, name="conv1")(y)
-    y = jax.nn.relu(layers.BatchNorm(dtype, name="bn1")(y, bn_mode))
+    size, stride = (7, 2) if self.imagenet else (3, 1)
+    y = layers.conv_norm(
+      self.normalized(x), self.width, ("conv1", "bn1"), bn_mode,
+      norm=self.norm, dtype=dtype, size=size, stride=stride,
+    )  # fmt: skip
+    y = jax.nn.relu(y)
     if self.imagenet:
       edges = ((0, 0), (1, 1), (1, 1), (0, 0))
       y = jax.lax.reduce_window(
@@ -132,6 +131,7 @@ class ResNet(layers.Network):
           width=self.width * 2**stage,
           stride=2 if stage > 0 and i == 0 else 1,
           dtype=dtype,
+          norm=self.norm,
           name=f"layer{stage + 1}_{i}",
         )(y, bn_mode)
         y = layers.relu(y, fake_relu and left == 0)

@@ -16,7 +16,7 @@ class CNN(layers.Network):
     width: channels of the first layer.
     multipliers: channels of each layer in units of `width`.
     strides: stride of each layer.
-    batch_norm: whether each convolution is followed by BatchNorm.
+    norm: "batch", or "none" for biases in its stead.
     pool: pixels of the average pool before the representation; 0 pools over
       the whole image, 1 keeps every pixel.
   """
@@ -24,7 +24,7 @@ class CNN(layers.Network):
   width: int = 16
   multipliers: tuple[int, ...] = (1, 2, 4)
   strides: tuple[int, ...] = (1, 2, 2)
-  batch_norm: bool = True
+  norm: str = "batch"
   pool: int = 2
 
   @nn.compact
@@ -32,20 +32,14 @@ class CNN(layers.Network):
     self, x: jax.Array, *, bn_mode: str = "running", fake_relu: bool = False
   ) -> layers.Outputs:
     """Classifies images `x` [B, H, W, C] in [0, 1]."""
-    dtype = self.dtype
     y = self.normalized(x)
     last = len(self.multipliers) - 1
     plan = zip(self.multipliers, self.strides, strict=True)
     for i, (multiplier, stride) in enumerate(plan):
-      y = layers.Conv(
-        self.width * multiplier,
-        stride=stride,
-        use_bias=not self.batch_norm,
-        dtype=dtype,
-        name=f"conv{i + 1}",
-      )(y)
-      if self.batch_norm:
-        y = layers.BatchNorm(dtype, name=f"bn{i + 1}")(y, bn_mode)
+      y = layers.conv_norm(
+        y, self.width * multiplier, (f"conv{i + 1}", f"bn{i + 1}"), bn_mode,
+        norm=self.norm, dtype=self.dtype, stride=stride,
+      )  # fmt: skip
       y = layers.relu(y, fake_relu and i == last)
     representation = _pool_and_flatten(y, self.pool)
     return self.classified(representation)
@@ -118,12 +112,12 @@ def strided_cnn4(*, width: int = 0, **fields: Any) -> CNN:
 
 def plain_cnn(*, width: int = 0, **fields: Any) -> CNN:
   """Returns the three convolutions of `cnn` without BatchNorm."""
-  return CNN(width=width or 16, batch_norm=False, **fields)
+  return CNN(width=width or 16, norm="none", **fields)
 
 
 def plain_strided_cnn(*, width: int = 0, **fields: Any) -> CNN:
   """Returns `plain_cnn`, the first two layers strided: a third of its cost."""
-  return CNN(width=width or 16, batch_norm=False, strides=(2, 2, 1), **fields)
+  return CNN(width=width or 16, norm="none", strides=(2, 2, 1), **fields)
 
 
 def mlp(*, width: int = 0, **fields: Any) -> MLP:

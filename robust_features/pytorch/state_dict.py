@@ -1,9 +1,9 @@
 """PyTorch state dicts to variables and back, as pure functions on arrays.
 
 Names follow the paper's library (MadryLab `robustness`) for the CIFAR networks,
-torchvision for ImageNet's ResNet-50 and RobustBench for the wide ResNet;
-RobustBench's ResNets have the library's names. Kernels change from HWIO to OIHW
-and linear weights are transposed.
+torchvision for ImageNet's ResNet-50 and RobustBench for the pre-activation
+ResNets; its other ResNets have the library's names. Kernels change from HWIO to
+OIHW and linear weights are transposed.
 """
 
 import re
@@ -37,6 +37,24 @@ _WIDE: Rules = (
   (r"\.shortcut", ".convShortcut"),
   (r"^linear", "fc"),
 )
+_PREACT: Rules = (
+  (r"^block(\d)_(\d+)", r"layer\1.\2"),
+  (r"\.shortcut", ".shortcut.0"),
+  (r"^bn1", "bn"),
+)
+# Those of arXiv:2010.03593 and its heirs, which count from 0.
+_WIDE_SILU: Rules = (
+  (r"^conv1", "init_conv"),
+  (r"^bn1", "batchnorm"),
+  (r"^linear", "logits"),
+  (r"^block1_(\d+)", r"layer.0.block.\1"),
+  (r"^block2_(\d+)", r"layer.1.block.\1"),
+  (r"^block3_(\d+)", r"layer.2.block.\1"),
+  (r"\.bn1", ".batchnorm_0"),
+  (r"\.bn2", ".batchnorm_1"),
+  (r"\.conv1", ".conv_0"),
+  (r"\.conv2", ".conv_1"),
+)
 _INCEPTION: Rules = (
   # The library writes single convolutions without, chains with an index, and
   # gives the pool at the head of a chain the index 0.
@@ -65,6 +83,7 @@ _RULES: dict[str, Rules] = {
   "densenet121": _DENSENET,
   "densenet_cifar": _DENSENET,
   "inception_v3": _INCEPTION,
+  "preact_resnet18": _PREACT,
   "resnet18": _RESNET,
   "resnet34": _RESNET,
   "resnet50": _RESNET,
@@ -72,6 +91,7 @@ _RULES: dict[str, Rules] = {
   "small_resnet": _RESNET,
   "vgg16": _vgg_rules(),
   "wrn_28_10": _WIDE,
+  "wrn_28_10_silu": _WIDE_SILU,
 }
 
 _LEAVES = {

@@ -81,6 +81,7 @@ def model(name: str, **changes: Any) -> Any:
       "std": (),
       "kwargs": {},
       "remat": False,
+      "norm": "own",
     },
     changes,
   )

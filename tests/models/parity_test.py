@@ -28,12 +28,15 @@ ARCHS = (
   "densenet121",
   "densenet_cifar",
   "inception_v3",
+  "preact_resnet18",
   "resnet18",
   "resnet34",
   "resnet50",
+  "resnet9",
   "small_resnet",
   "vgg16",
   "wrn_28_10",
+  "wrn_28_10_silu",
 )
 
 

@@ -22,14 +22,17 @@ SIZES = {
   "inception_v3": (22_133_738, 2048),
   "mlp": (855_050, 256),
   "plain_cnn": (33_834, 1024),
+  "preact_resnet18": (11_172_170, 512),
   "resnet18": (11_173_962, 512),
   "resnet34": (21_282_122, 512),
   "resnet50": (23_520_842, 2048),
   "resnet50_imagenet": (23_528_522, 2048),
+  "resnet9": (2_274_880, 128),
   "small_resnet": (78_042, 64),
   "plain_strided_cnn": (33_834, 1024),
   "vgg16": (14_728_266, 512),
   "wrn_28_10": (36_479_194, 640),
+  "wrn_28_10_silu": (36_479_194, 640),
 }
 # Small enough to run here; the others share their layers and are run by the
 # parity tests.
@@ -37,9 +40,9 @@ SMALL = ("cnn", "plain_cnn", "mlp", "small_resnet")
 
 
 @functools.cache
-def shapes(name, width=0):
+def shapes(name, width=0, norm="own"):
   """Returns the shapes of an architecture's variables, from its own init."""
-  model = models.make_model(models.ModelConfig(name, width=width))
+  model = models.make_model(models.ModelConfig(name, width=width, norm=norm))
   x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
   return dict(jax.eval_shape(model.init, jax.random.key(0), x))
 
@@ -95,7 +98,14 @@ class SizeTest(parameterized.TestCase):
     self.assertEqual(kernel.shape, (representation, 10))
 
   @parameterized.parameters(
-    "cnn4", "densenet_cifar", "mlp", "resnet18", "vgg16", "wrn_28_10"
+    "cnn4",
+    "densenet_cifar",
+    "mlp",
+    "preact_resnet18",
+    "resnet18",
+    "resnet9",
+    "vgg16",
+    "wrn_28_10",
   )
   def test_width_changes_the_size(self, name):
     variables = shapes(name, width=6)
@@ -189,6 +199,77 @@ class ForwardTest(parameterized.TestCase):
     self.assertEqual(set(variables), {"params"})
 
 
+class WithoutNormTest(parameterized.TestCase):
+  @parameterized.parameters(*models._NORM)
+  def test_what_can_be_without_says_so(self, name):
+    cfg = models.ModelConfig(name, norm="none")
+    self.assertEqual(models.make_model(cfg).norm, "none")
+
+  # One of each kind of block.
+  @parameterized.parameters(
+    "cnn", "preact_resnet18", "resnet18", "small_resnet"
+  )
+  def test_a_bias_for_each_convolution_is_all_there_is(self, name):
+    own = traverse_util.flatten_dict(shapes(name)["params"])
+    variables = shapes(name, norm="none")
+    self.assertEqual(set(variables), {"params"})
+    found = traverse_util.flatten_dict(variables["params"])
+    kernels = {
+      path: leaf.shape for path, leaf in own.items() if path[-1] == "kernel"
+    }
+    self.assertEqual(
+      kernels, {path: found[path].shape for path in found if path in kernels}
+    )
+    biases = {
+      (*path[:-1], "bias"): shape[-1:]
+      for path, shape in kernels.items()
+      if path[0] != "linear" or ("linear", "bias") in own
+    }
+    self.assertEqual(
+      biases, {path: found[path].shape for path in set(found) - set(kernels)}
+    )
+
+  @parameterized.parameters("cnn", "resnet9", "small_resnet")
+  def test_it_is_the_network_whose_norms_only_shift(self, name):
+    size = 12 if name == "resnet9" else 8
+    fields = {"width": 4, "num_classes": 5}
+    own, bare = (
+      models.make_model(models.ModelConfig(name, norm=norm, **fields))
+      for norm in ("own", "none")
+    )
+    x = np.random.default_rng(0).uniform(size=(3, size, size, 3))
+    x = jnp.asarray(x, jnp.float32)
+    biased = models.init_variables(bare, jax.random.key(0), x.shape[1:])
+    flat = dict(traverse_util.flatten_dict(biased["params"]))
+    with_norm = {}
+    for path, leaf in flat.items():
+      layer = path[-2].replace("conv", "bn")
+      if path[-1] == "bias" and layer != path[-2]:
+        norm = (*path[:-2], layer)
+        with_norm[*norm, "bias"] = leaf
+        # Divided by sqrt(var + 1e-5), of the variance 1.
+        with_norm[*norm, "scale"] = jnp.full_like(leaf, (1 + 1e-5) ** 0.5)
+      else:
+        with_norm[path] = leaf
+    fresh = models.init_variables(own, jax.random.key(1), x.shape[1:])
+    fresh["params"] = traverse_util.unflatten_dict(with_norm)
+    want, found = (
+      jax.jit(net.apply)(variables, x)
+      for net, variables in ((own, fresh), (bare, biased))
+    )
+    np.testing.assert_allclose(found.logits, want.logits, rtol=1e-4, atol=1e-5)
+    self.assertGreater(float(jnp.abs(found.logits).max()), 1e-3)
+
+  def test_bn_mode_is_checked_all_the_same(self):
+    cfg = models.ModelConfig("small_resnet", norm="none", width=4)
+    with self.assertRaisesRegex(ValueError, "bn_mode"):
+      jax.eval_shape(
+        functools.partial(models.make_model(cfg).apply, bn_mode="eval"),
+        shapes("small_resnet", 4, "none"),
+        jnp.zeros((1, 8, 8, 3)),
+      )
+
+
 class InitTest(parameterized.TestCase):
   @parameterized.parameters("plain_cnn", "resnet18")
   def test_variables_are_distributed_as_the_models_own(self, name):
@@ -228,6 +309,8 @@ class ConfigTest(parameterized.TestCase):
     ({"name": "mlp", "width": -1}, "width.*got -1"),
     ({"name": "mlp", "width": 1.5}, "width.*got 1.5"),
     ({"name": "mlp", "dtype": "float16"}, "dtype.*'float16'"),
+    ({"name": "mlp", "norm": "layer"}, "norm must be 'own' or 'none'.*'layer'"),
+    ({"name": "vgg16", "norm": "none"}, "norm can be.*set it to 'own' for vgg"),
     ({"name": "mlp", "mean": ()}, "mean"),
     ({"name": "mlp", "mean": 0.5}, "mean.*got 0.5"),
     ({"name": "mlp", "std": (0.0,)}, "std must be positive"),

@@ -1,6 +1,8 @@
 """Records what PyTorch computes, for `models_parity_test.py`.
 
-  python tests/torch_nets/make_golden.py     (needs the [torch] extra)
+  python tests/torch_nets/make_golden.py [NAME ...]   (needs the [torch] extra)
+
+records the networks named, by default all; the others' records stay.
 
 For each network: tensor names and shapes, the seed of an image, its logits
 [1, 10], and the input gradient [1, N, N, 3] of their sum weighted by the
@@ -14,7 +16,9 @@ Recorded with torch 2.13.0 on CPU.
 """
 
 import json
+import math
 import pathlib
+import sys
 from unittest import mock
 
 import numpy as np
@@ -45,7 +49,7 @@ def margin(network: torch.nn.Module, x: np.ndarray) -> float:
 
   with mock.patch.object(torch.Tensor, "relu", relu), torch.no_grad():
     network(normalized(torch.from_numpy(x).double().permute(0, 3, 1, 2)))
-  return min(found)
+  return min(found, default=math.inf)
 
 
 def record(arch: str) -> dict[str, np.ndarray]:
@@ -70,15 +74,15 @@ def record(arch: str) -> dict[str, np.ndarray]:
   }
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
   """Writes the golden file."""
   torch.set_num_threads(1)  # The same sums on every machine.
-  content = {}
-  for name in NETWORKS:
+  content = dict(np.load(GOLDEN)) if names else {}
+  for name in names or NETWORKS:
     for key, array in record(name).items():
       content[f"{name}/{key}"] = array
   np.savez_compressed(GOLDEN, **content)
 
 
 if __name__ == "__main__":
-  main()
+  main(sys.argv[1:])

@@ -194,6 +194,106 @@ class WideResNet(nn.Module):
     return self.fc(pooled(self.bn1(x).relu()))
 
 
+class PreActBlock(nn.Module):
+  def __init__(self, inputs, width, stride):
+    super().__init__()
+    self.bn1 = nn.BatchNorm2d(inputs)
+    self.conv1 = conv(inputs, width, 3, stride)
+    self.bn2, self.conv2 = nn.BatchNorm2d(width), conv(width, width, 3)
+    if stride > 1 or inputs != width:
+      self.shortcut = nn.Sequential(conv(inputs, width, 1, stride))
+
+  def forward(self, x):
+    active = self.bn1(x).relu()
+    y = self.conv2(self.bn2(self.conv1(active)).relu())
+    return y + (self.shortcut(active) if hasattr(self, "shortcut") else x)
+
+
+class PreActResNet18(nn.Module):
+  def __init__(self):
+    super().__init__()
+    self.conv1, channels = conv(3, 64, 3), 64
+    for stage, width in enumerate((64, 128, 256, 512), start=1):
+      first = PreActBlock(channels, width, 2 if stage > 1 else 1)
+      rest, channels = PreActBlock(width, width, 1), width
+      self.add_module(f"layer{stage}", nn.Sequential(first, rest))
+    self.bn, self.linear = nn.BatchNorm2d(512), nn.Linear(512, 10)
+
+  def forward(self, x):
+    x = self.conv1(x)
+    for stage in range(1, 5):
+      x = getattr(self, f"layer{stage}")(x)
+    return self.linear(pooled(self.bn(x).relu()))
+
+
+class SiluBlock(nn.Module):
+  def __init__(self, inputs, width, stride):
+    super().__init__()
+    self.stride = stride
+    self.batchnorm_0 = nn.BatchNorm2d(inputs)
+    self.conv_0 = conv(inputs, width, 3, stride, padding=0)
+    self.batchnorm_1 = nn.BatchNorm2d(width)
+    self.conv_1 = conv(width, width, 3)
+    if inputs != width:
+      self.shortcut = conv(inputs, width, 1, stride)
+
+  def forward(self, x):
+    active = functional.silu(self.batchnorm_0(x))
+    # What TensorFlow's "SAME" does to an even number of pixels.
+    edges = (1, 1, 1, 1) if self.stride == 1 else (0, 1, 0, 1)
+    y = self.batchnorm_1(self.conv_0(functional.pad(active, edges)))
+    y = self.conv_1(functional.silu(y))
+    return y + (self.shortcut(active) if hasattr(self, "shortcut") else x)
+
+
+class SiluGroup(nn.Module):
+  def __init__(self, inputs, width, stride):
+    super().__init__()
+    rest = [SiluBlock(width, width, 1) for _ in range(3)]
+    self.block = nn.Sequential(SiluBlock(inputs, width, stride), *rest)
+
+  def forward(self, x):
+    return self.block(x)
+
+
+class SiluWideResNet(nn.Module):
+  def __init__(self):
+    super().__init__()
+    self.init_conv = conv(3, 16, 3)
+    self.layer = nn.Sequential(
+      SiluGroup(16, 160, 1), SiluGroup(160, 320, 2), SiluGroup(320, 640, 2)
+    )
+    self.batchnorm, self.logits = nn.BatchNorm2d(640), nn.Linear(640, 10)
+
+  def forward(self, x):
+    x = self.batchnorm(self.layer(self.init_conv(x)))
+    return self.logits(pooled(functional.silu(x)))
+
+
+class ResNet9(nn.Module):
+  def __init__(self):
+    super().__init__()
+    channels = 3
+    plan = (64, 3, 1, 1), (128, 5, 2, 2), *((128, 3, 1, 1),) * 2
+    plan += *((256, 3, 1, 1),) * 3, (128, 3, 1, 0)
+    for i, (width, size, stride, pad) in enumerate(plan, start=1):
+      self.add_module(f"conv{i}", conv(channels, width, size, stride, pad))
+      self.add_module(f"bn{i}", nn.BatchNorm2d(width))
+      channels = width
+    self.linear = nn.Linear(128, 10, bias=False)
+
+  def forward(self, x):
+    def unit(y, i):
+      return getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y)).relu()
+
+    x = unit(unit(x, 1), 2)
+    x = unit(x + unit(unit(x, 3), 4), 5)
+    x = functional.max_pool2d(x, 2)
+    x = unit(x + unit(unit(x, 6), 7), 8)
+    x = functional.adaptive_max_pool2d(x, 1).flatten(1)
+    return self.linear(x) * 0.2
+
+
 class Unit(nn.Module):
   """Convolution, BatchNorm, ReLU; padded unless it halves the size."""
 
@@ -317,10 +417,13 @@ NETWORKS = {
   "densenet121": lambda: DenseNet(32),
   "densenet_cifar": lambda: DenseNet(12),
   "inception_v3": InceptionV3,
+  "preact_resnet18": PreActResNet18,
   "resnet18": lambda: ResNet((2, 2, 2, 2)),
   "resnet34": lambda: ResNet((3, 4, 6, 3)),
   "resnet50": lambda: ResNet((3, 4, 6, 3), bottleneck=True),
+  "resnet9": ResNet9,
   "small_resnet": lambda: ResNet((1, 1, 1), width=16),
   "vgg16": VGG,
   "wrn_28_10": WideResNet,
+  "wrn_28_10_silu": SiluWideResNet,
 }

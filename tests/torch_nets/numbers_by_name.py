@@ -33,7 +33,7 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 # The smallest that the networks take: fewer units, so that there are images on
 # which none is close to its kink.
-_SIZES = {"inception_v3": 12, "vgg16": 32}
+_SIZES = {"inception_v3": 12, "resnet9": 16, "vgg16": 32}
 
 
 def image(arch: str, seed: int) -> np.ndarray:
