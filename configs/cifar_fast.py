@@ -23,53 +23,23 @@ from robust_features import recipes
 
 def get_config(variant: str = ""):
   """Returns the study; `:smoke` runs in seconds and shows nothing."""
-  config = recipes.study("cifar_fast")
-  config.data.D = recipes.cifar10()
-  config.models.main = recipes.model("resnet18", dtype="bfloat16")
-  # An epoch has 95 steps: one call each, and no host in between.
-  config.run.chunk_steps = 100
-  crop_and_flip = recipes.augmentation()
-  crop_and_flip.jitter, crop_and_flip.rotate = 0.0, 0.0
-  standard = recipes.train(
-    num_epochs=20,
-    batch_size=512,
-    learning_rate=0.4,
-    schedule="linear",
-    warmup_epochs=4.0,
-    augment=crop_and_flip,
-    eval_every_epochs=5,
-  )
-  robust = recipes.train(**standard)
-  robust.adversary = recipes.adversary(0.5)
-  on_det = recipes.train(**standard)
-  on_det.augment = recipes.no_augmentation()
-  on_rand = recipes.train(**on_det)
+  cifar = recipes.cifar_study("cifar_fast", small=False)
+  on_rand = recipes.train(**cifar.plain)
   on_rand.learning_rate = 0.04
-  inversion = {
-    "attack": recipes.attack("l2", float("inf"), 0.2, 100, keep_best=False),
-    "batch_size": 1000,
-    "shard_size": 7000,
-  }
-  targeted = {
-    "attack": recipes.attack("l2", 0.5, 0.1, 25),
-    "batch_size": 1000,
-    "shard_size": 7000,
-  }
   recipes.paper_study(
-    config,
-    standard=standard,
-    robust=robust,
-    on_robust=standard,
-    on_nonrobust=standard,
+    cifar.config,
+    standard=cifar.standard,
+    robust=cifar.robust,
+    on_robust=cifar.standard,
+    on_nonrobust=cifar.standard,
     on_rand=on_rand,
-    on_det=on_det,
-    inversion=inversion,
-    targeted=targeted,
+    on_det=cifar.plain,
+    inversion=cifar.inversion,
+    targeted=cifar.targeted,
+    evaluation=cifar.evaluation,
     controls=False,  # cifar_answers has them.
-    # Of the paper's own models, 20 steps lie within a point of 2,560.
-    evaluation=recipes.evaluation(num_steps=20, batch_size=1000),
   )
-  return recipes.variant(config, variant)
+  return recipes.variant(cifar.config, variant)
 
 
 def sweep():

@@ -19,44 +19,17 @@ from robust_features import recipes
 
 def get_config(variant: str = ""):
   """Returns the study; `:smoke` runs in seconds and shows nothing."""
-  config = recipes.study("cifar_small")
-  config.data.D = recipes.cifar10(
-    num_train=10_000, num_test=1_000, num_validation=500
-  )
-  config.models.main = recipes.model("strided_cnn4")
-  crop_and_flip = recipes.augmentation()
-  crop_and_flip.jitter, crop_and_flip.rotate = 0.0, 0.0
-  standard = recipes.train(
-    num_epochs=12,
-    batch_size=100,
-    schedule="cosine",
-    warmup_epochs=1.0,
-    weight_decay=4e-3,  # Of so few images and epochs; the paper's is 5e-4.
-    augment=crop_and_flip,
-    eval_every_epochs=3,
-  )
-  robust = recipes.train(**standard)
-  robust.adversary = recipes.attack("l2", 0.5, 0.15, 5)
-  plain = recipes.train(**standard)
-  plain.augment = recipes.no_augmentation()
-  inversion = {"attack": recipes.inversion("robust").attack}
-  inversion["attack"].num_steps = 100
-  inversion["attack"].step_size = 0.2
-  targeted = {"attack": recipes.targeted("rand").attack}
-  # Twice the paper's radius: on so small a network's D_det at 0.5 another one
-  # learns less than chance.
-  targeted["attack"].eps, targeted["attack"].step_size = 1.0, 0.2
-  targeted["attack"].num_steps = 20
+  cifar = recipes.cifar_study("cifar_small", small=True)
   recipes.paper_study(
-    config,
-    standard=standard,
-    robust=robust,
-    on_robust=standard,
-    on_nonrobust=standard,
-    on_rand=plain,
-    on_det=plain,
-    inversion=inversion,
-    targeted=targeted,
-    evaluation=recipes.evaluation(num_steps=20),
+    cifar.config,
+    standard=cifar.standard,
+    robust=cifar.robust,
+    on_robust=cifar.standard,
+    on_nonrobust=cifar.standard,
+    on_rand=cifar.plain,
+    on_det=cifar.plain,
+    inversion=cifar.inversion,
+    targeted=cifar.targeted,
+    evaluation=cifar.evaluation,
   )
-  return recipes.variant(config, variant)
+  return recipes.variant(cifar.config, variant)

@@ -377,6 +377,24 @@ def _confusion(dataset: ds.Dataset, seen: np.ndarray) -> list[list[int]]:
   return found.tolist()
 
 
+def on_shifted_labels(
+  confusion: list[list[int]], num_classes: int, shift: int
+) -> float:
+  """Returns the accuracy were every label `shift` further.
+
+  Args:
+    confusion: Counts by class and by what the model sees; see `Evaluation`.
+    num_classes: Of the data: the last class is followed by the first, whatever
+      else the model may see.
+    shift: Added to every label.
+  """
+  right = sum(
+    seen[(label + shift) % num_classes]
+    for label, seen in enumerate(confusion[:num_classes])
+  )
+  return right / sum(map(sum, confusion))
+
+
 def _strength(
   cfg: EvaluateConfig,
   zero_gradient_fraction: float,

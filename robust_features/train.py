@@ -83,7 +83,8 @@ class TrainResult(NamedTuple):
     best_variables: Those of the best validation accuracy (robust accuracy for
       adversarial training); the last ones where nothing is held out.
     history: One record an evaluated epoch: epoch, train_loss, train_accuracy,
-      validation_accuracy and, for adversarial training,
+      validation_accuracy, validation_shifted (the same were every label so
+      many classes further, `[K]`) and, for adversarial training,
       validation_robust_accuracy.
     digest: SHA-256 of `variables`.
     best_digest: SHA-256 of `best_variables`.
@@ -350,7 +351,12 @@ class _Driver:
     record |= self._validate()
     self.history.append(record)
     logger.scalars(
-      step, {f"epoch/{k}": v for k, v in record.items() if k != "epoch"}
+      step,
+      {
+        f"epoch/{k}": v
+        for k, v in record.items()
+        if k not in ("epoch", "validation_shifted")
+      },
     )
     score = record.get(
       "validation_robust_accuracy", record.get("validation_accuracy")
@@ -360,7 +366,7 @@ class _Driver:
       variables = _copy(self.state.evaluated)
       self.best = {"variables": variables, "score": score or 0.0}
 
-  def _validate(self) -> dict[str, float]:
+  def _validate(self) -> dict[str, Any]:
     if not self.validation.num_examples:
       return {}
     adversary = self.cfg.adversary
@@ -382,9 +388,14 @@ class _Driver:
       "validate",
       interruptible=False,
     )
-    metrics = {"validation_accuracy": found.accuracy}
+    metrics: dict[str, Any] = {"validation_accuracy": found.accuracy}
     for value in found.robust_accuracy.values():
       metrics["validation_robust_accuracy"] = value
+    classes = self.validation.num_classes
+    metrics["validation_shifted"] = [
+      evaluate.on_shifted_labels(found.confusion, classes, shift)
+      for shift in range(classes)
+    ]
     return metrics
 
   def _save_is_due(self) -> bool:

@@ -6,7 +6,10 @@ Every field exists, nothing is derived, and any of them can be overridden:
 Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
 """
 
+from robust_features.recipes.answers import Answers
+from robust_features.recipes.cifar import cifar_study, cifar_variant
 from robust_features.recipes.comparisons import (
+  curve_stage,
   fourier_map_stage,
   spatial_stage,
 )
@@ -69,6 +72,7 @@ from robust_features.recipes.studies import (
 from robust_features.recipes.variants import variant
 
 __all__ = [
+  "Answers",
   "add_controls",
   "add_data_set",
   "add_row",
@@ -78,9 +82,12 @@ __all__ = [
   "autoattack_stage",
   "carlini_wagner_stage",
   "cifar10",
+  "cifar_study",
+  "cifar_variant",
   "combine_stage",
   "construct_stage",
   "construction",
+  "curve_stage",
   "data",
   "error_minimising_stage",
   "evaluate_stage",

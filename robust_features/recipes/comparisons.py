@@ -64,3 +64,16 @@ def fourier_map_stage(models: tuple[str, ...], **changes: Any) -> Any:
     },
     changes,
   )
+
+
+def curve_stage(models: tuple[str, ...],
+                label_shifts: tuple[int, ...] = (0,)) -> Any:  # fmt: skip
+  """Returns accuracies by several labels over training, peak and end.
+
+  Args:
+    models: Train stages; those after the first are its controls.
+    label_shifts: Added to every label.
+  """
+  return make(
+    {"kind": "curve", "models": models, "label_shifts": label_shifts}, {}
+  )

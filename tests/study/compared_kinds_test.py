@@ -31,6 +31,7 @@ def config(folder):
   made.moved = recipes.spatial_stage(both, spatial=grid)
   waves = {"eps": 1.0, "max_frequency": 2, "num_white": 2, "batch_size": 30}
   made.waves = recipes.fourier_map_stage(both, num_examples=20, fourier=waves)
+  made.over = recipes.curve_stage(both, (0, 1, -1))
   return found
 
 
@@ -94,7 +95,48 @@ class ComparedTest(parameterized.TestCase):
     self.assertIn("white noise of the same norm, 2 draws", self.text)
     self.assertTrue((self.workdir / "figures/waves.png").exists())
 
+  def test_curve(self):
+    found = self.results["curves"]["over"]["models"]["base"]
+    held_out = self.study.splits("D").validation
+    seen = evaluate.predict(*self.study.model("base"), held_out.images, 8)
+    for shift, values in found["accuracy"].items():
+      right = seen.argmax(1) == (held_out.labels + int(shift)) % 3
+      self.assertAlmostEqual(values[-1], right.mean())
+      self.assertLen(values, 2)
+    self.assertEqual(found["epochs"], [1, 2])
+    history = self.study.require("base")["history"]
+    self.assertEqual(
+      found["accuracy"]["0"], [r["validation_accuracy"] for r in history]
+    )
+    text = self.text.partition("## over: ")[2].partition("##")[0]
+    values = found["accuracy"]["0"]
+    peak, at = max(values), 1 + int(np.argmax(values))
+    self.assertRegex(
+      text, rf"\| base .*\| +{100 * peak:.2f} \| +{at} \| "
+      rf"+{100 * values[-1]:.2f} \|",
+    )  # fmt: skip
+    self.assertIn("| y+1: peak | at epoch |", text)
+    self.assertTrue((self.workdir / "figures/over.png").exists())
+
+  def test_a_curve_needs_images_held_out(self):
+    changed = config(self.folder)
+    changed.data.D.num_validation = 0
+    with self.assertRaisesRegex(ValueError, "data.D has no validation images"):
+      run.run(changed, toys.folder(self) / "new")
+
+  def test_a_curve_of_what_is_not_trained(self):
+    changed = config(self.folder)
+    changed.stages.outside = recipes.imported_stage("nowhere")
+    changed.stages.over.models = ("base", "outside")
+    with self.assertRaisesRegex(
+      ValueError, "stages.over.models must name stages that train, got 'outsi"
+    ):
+      parse(changed)
+
   @parameterized.parameters(
+    ("over", {"label_shifts": ()}, "over.label_shifts must have at least one"),
+    ("over", {"label_shifts": (1, 1)}, "over.label_shifts must .* each once"),
+    ("over", {"models": ()}, "stages.over.models must have at least one"),
     ("moved", {"models": ()}, "moved.models must name at least one"),
     ("moved", {"models": ("base", "base")}, "moved.models must .* each once"),
     ("waves", {"models": ("d_rand",)}, "waves.models must be one of"),

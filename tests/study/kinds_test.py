@@ -14,11 +14,11 @@ from absl.testing import absltest, parameterized
 from ml_collections import ConfigDict
 
 import robust_features
-from robust_features import recipes
+from robust_features import evaluate, recipes
 from robust_features.data import dataset as ds
 from robust_features.study import run, settings
 from robust_features.study.graph import Kind
-from robust_features.study.kinds import KINDS, evaluate, subject
+from robust_features.study.kinds import KINDS, subject
 from robust_features.study.parse import parse
 
 PACKAGE = pathlib.Path(robust_features.__file__).parent
@@ -119,10 +119,32 @@ class ShiftedLabelsTest(absltest.TestCase):
   def test_the_last_class_is_followed_by_the_first(self):
     """A model with more logits than there are classes changes no order."""
     seen = [[3, 1, 0, 0], [0, 2, 2, 0], [4, 0, 0, 8], [0, 0, 0, 0]]
-    found = [
-      evaluate._on_shifted_labels(seen, 3, shift) for shift in (0, 1, -1)
-    ]
+    found = [evaluate.on_shifted_labels(seen, 3, shift) for shift in (0, 1, -1)]
     self.assertEqual(found, [5 / 20, 7 / 20, 0])
+
+
+class ControlsTest(absltest.TestCase):
+  def test_at_every_radius_that_both_have(self):
+    def row(name, accuracy, robust, control_of=""):
+      return {"name": name, "title": name, "accuracy": accuracy,
+              "robust_accuracy": robust, "control_of": control_of,
+              "num_examples": 100, "class_names": ["a", "b"],
+              "confusion": [[25, 25], [25, 25]]}  # fmt: skip
+
+    rows = [
+      row("claim", 0.5, {"0.25": 0.5, "0.5": 0.1}),
+      row("control", 0.5, {"0.25": 0.2, "1.0": 0.0}, control_of="claim"),
+    ]
+    ((title, lines),) = KINDS["evaluate"].report(rows)[-1:]
+    self.assertEqual(title, "Claims and controls")
+    self.assertEqual(
+      lines[0].rows[1:],
+      [
+        ["claim", "50.00", "control", "50.00", "0.00", "7.07", "no"],
+        ["claim, eps=0.25", "50.00", "control", "20.00", "30.00", "6.40",
+         "yes"],
+      ],
+    )  # fmt: skip
 
 
 class LiteralsTest(parameterized.TestCase):

@@ -58,7 +58,9 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     },
     "confusion": found.confusion,
     "shifted_accuracy": {
-      str(shift): _on_shifted_labels(found.confusion, data.num_classes, shift)
+      str(shift): evaluation.on_shifted_labels(
+        found.confusion, data.num_classes, shift
+      )
       for shift in stage.label_shifts
     },
     "attack": found.attack,
@@ -74,20 +76,6 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     result["cues"] = planted.cue_shares(predicted, conflict)
     result["num_conflicts"] = NUM_CONFLICTS
   return result
-
-
-def _on_shifted_labels(
-  confusion: list[list[int]], num_classes: int, shift: int
-) -> float:
-  """Returns the accuracy were every label `shift` further.
-
-  The last class is followed by the first, whatever else the model may see.
-  """
-  right = sum(
-    seen[(label + shift) % num_classes]
-    for label, seen in enumerate(confusion[:num_classes])
-  )
-  return right / sum(map(sum, confusion))
 
 
 def _present(study: Study, name: str, stage: Stage) -> dict[str, Any]:
@@ -139,28 +127,37 @@ def _control_report(rows: Any):
             "standard error", "stands clear"]]  # fmt: skip
   for control in controls:
     claim = by_name[control["control_of"]]
-    shares = claim["accuracy"], control["accuracy"]
-    variances = [
-      share * (1 - share) / row["num_examples"]
-      for share, row in zip(shares, (claim, control), strict=True)
+    pair = claim, control
+    lines.append(_clearance(pair, [row["accuracy"] for row in pair]))
+    robust = [row["robust_accuracy"] for row in pair]
+    lines += [
+      _clearance(pair, [found[eps] for found in robust], f", eps={eps}")
+      for eps in robust[0]
+      if eps in robust[1]
     ]
-    difference, error = shares[0] - shares[1], sum(variances) ** 0.5
-    lines.append(
-      [
-        claim["title"],
-        tables.percent(shares[0]),
-        control["title"],
-        tables.percent(shares[1]),
-        tables.percent(difference),
-        tables.percent(error),
-        "yes" if difference > 2 * error else "no",
-      ]
-    )
   note = "A claim stands clear of a control by two standard errors, those of "
   note += "the test images; those between seeds are not in it."
   return [("Claims and controls", [tables.aligned(lines), "", note])] * bool(
     controls
   )
+
+
+def _clearance(pair: Any, shares: list[float], under: str = "") -> list[str]:
+  """Returns the cells of a claim and its control, clean or `under` attack."""
+  variances = [
+    share * (1 - share) / row["num_examples"]
+    for share, row in zip(shares, pair, strict=True)
+  ]
+  difference, error = shares[0] - shares[1], sum(variances) ** 0.5
+  return [
+    pair[0]["title"] + under,
+    tables.percent(shares[0]),
+    pair[1]["title"],
+    tables.percent(shares[1]),
+    tables.percent(difference),
+    tables.percent(error),
+    "yes" if difference > 2 * error else "no",
+  ]
 
 
 def _draw(rows: Any, workdir: pathlib.Path):
