@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import tempfile
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -117,6 +118,17 @@ class ComparedTest(parameterized.TestCase):
     )  # fmt: skip
     self.assertIn("| y+1: peak | at epoch |", text)
     self.assertTrue((self.workdir / "figures/over.png").exists())
+
+  def test_a_curve_of_an_older_training(self):
+    history = [{"epoch": 1, "train_accuracy": 1.0}]
+    stage = self.study.plan.nodes["over"].stage
+    with (
+      mock.patch.object(
+        self.study, "require", return_value={"history": history}
+      ),
+      self.assertRaisesRegex(ValueError, "'base', which was trained before"),
+    ):
+      KINDS["curve"].run(self.study, "over", stage, self.workdir)
 
   def test_a_curve_needs_images_held_out(self):
     changed = config(self.folder)

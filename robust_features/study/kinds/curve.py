@@ -11,7 +11,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from robust_features.study import settings
+from robust_features.study import folder, settings
 from robust_features.study.graph import Kind, Plan, Study
 from robust_features.study.report import curve_figures, tables
 
@@ -57,10 +57,15 @@ def _preflight(study: Study, name: str, stage: Stage) -> None:
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
-  del name, directory
+  del directory
   found = {}
   for each in stage.models:
     history = study.require(each)["history"]
+    if any("validation_shifted" not in record for record in history):
+      raise ValueError(
+        f"stages.{name}.models names {each!r}, which was trained before "
+        f"accuracies by label were kept; {folder.remedy(study.workdir / each)}"
+      )
     by_shift = {
       str(shift): [r["validation_shifted"][_place(r, shift)] for r in history]
       for shift in stage.label_shifts
