@@ -149,6 +149,14 @@ class CommandsTest(absltest.TestCase):
         own = figure in stages or figure.rpartition("_")[0] in stages
         self.assertTrue(own or figure in ("accuracies", "curves"), figure)
 
+  def test_tests_that_are_named(self):
+    """docs/testing.md says which test holds what: it is there."""
+    text, file, count = (ROOT / "docs/testing.md").read_text(), "", 0
+    for named, test in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", text):
+      file, count = named or file, count + 1
+      self.assertIn(f"def {test}(", (ROOT / file).read_text(), file)
+    self.assertGreater(count, 60)
+
   def test_links(self):
     for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")):
       for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

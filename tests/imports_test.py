@@ -90,6 +90,12 @@ class ImportsTest(absltest.TestCase):
         if isinstance(node, ast.ImportFrom):
           self.assertEqual(node.level, 0, path)
 
+  def test_nothing_is_asserted(self):
+    """`python -O` would leave it out."""
+    for path in PACKAGE.rglob("*.py"):
+      for node in ast.walk(ast.parse(path.read_text())):
+        self.assertNotIsInstance(node, ast.Assert, path)
+
   def test_neither_tensorflow_nor_torch_is_imported_at_run_time(self):
     for path in PACKAGE.rglob("*.py"):
       if room(path) == "pytorch":

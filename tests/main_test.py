@@ -323,6 +323,14 @@ class SmokeTest(CommandTestCase):
     self.assertTrue((workdir / "results.json").exists())
     self.assertIn("| ", (workdir / "results.md").read_text())
 
+  def test_with_jax_looking_for_nan_and_inf(self):
+    config = config_file.load(f"{ROOT}/configs/cifar_standard.py:smoke")
+    for path, value in self.stand_ins(config).items():
+      config_file.override(config, path, value)
+    with jax.debug_nans(True), jax.debug_infs(True):
+      found = run.run(config, toys.folder(self))
+    self.assertLen(found["rows"], 1)
+
   def test_as_a_command(self):
     workdir = toys.folder(self) / "run"
     config = "configs/cifar_standard.py:smoke"

@@ -114,7 +114,10 @@ class StageTest(absltest.TestCase):
     stage.autoattack.attacks = ("apgd-ce",)
     stage.autoattack.budget.num_steps = 2
     found.stages.strong = stage
-    result = run.run(found, folder / "run")["autoattack"]["strong"]
+    with mock.patch.object(ds, "sample", wraps=ds.sample) as sample:
+      result = run.run(found, folder / "run")["autoattack"]["strong"]
+    # Every class in its share: the first nine may be of one.
+    sample.assert_called_once_with(mock.ANY, 9, 3)
     self.assertEqual((result["num_examples"], result["seed"]), (9, 3))
     self.assertEqual(result["budget"]["num_steps"], 2)
     (row,) = result["rows"]

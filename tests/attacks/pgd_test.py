@@ -272,6 +272,18 @@ class RestartsTest(parameterized.TestCase):
     other = attacks.maximize(constant, x, toys.keys(8, 1), cfg).x_adv
     self.assertTrue((found != other).any(axis=(1, 2, 3)).all())
 
+  def test_keys_of_other_kinds(self):
+    """Those of rbg draw as well; raw ones are not `[B]`."""
+    x, cfg = images(4), AttackConfig("l2", 0.2, 0.1, 0, start="random")
+    raw = jax.random.key_data(toys.keys(4))
+    with self.assertRaisesRegex(AssertionError, r"\(4, 2\) but expected \(4"):
+      attacks.maximize(constant, x, raw, cfg)
+    rbg = jax.random.split(jax.random.key(0, impl="rbg"), 4)
+    found = attacks.maximize(constant, x, rbg, cfg).x_adv
+    length = norms(moved(found, x), "l2")
+    self.assertBetween(length.min(), 0.01, 0.2)
+    self.assertLessEqual(length.max(), 0.2 + 1e-6)
+
   def test_the_image_itself_is_the_first_restart(self):
     # The image is the only maximum, so no random start may beat it.
     x = images(8, low=0.3, high=0.7)

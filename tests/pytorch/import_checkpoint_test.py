@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import pathlib
 import tempfile
 import unittest
@@ -194,6 +195,26 @@ class ReadTest(parameterized.TestCase):
     content = safetensors.numpy.save(tiny_state())
     path.write_bytes(content[: len(content) // 2])
     self.assert_refused(path, "a.safetensors is truncated")
+
+  @parameterized.parameters(("BF16", jnp.bfloat16), ("F16", np.float16))
+  def test_weights_of_sixteen_bits(self, name, dtype):
+    state = {k: np.asarray(t, dtype) for k, t in robustbench_state().items()}
+    header, content = {}, b""
+    for key, tensor in state.items():
+      end = len(content) + tensor.nbytes
+      header[key] = {"dtype": name, "shape": list(tensor.shape),
+                     "data_offsets": [len(content), end]}  # fmt: skip
+      content += tensor.tobytes()
+    text = json.dumps(header).encode()
+    path = self.folder / "a.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+    found = import_checkpoint.read_state(path)
+    _, variables = import_checkpoint.convert(ARCH, found, width=WIDTH)
+    wanted = {k: t.astype(np.float32) for k, t in state.items()}
+    _, other = import_checkpoint.convert(ARCH, wanted, width=WIDTH)
+    trees_equal(variables, other)
+    for leaf in jax.tree.leaves(variables):
+      self.assertEqual(leaf.dtype, np.float32)
 
   @needs_torch
   @parameterized.parameters("model", "state_dict", None)
