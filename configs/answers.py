@@ -10,7 +10,8 @@ Command: python -m robust_features.main --config=configs/answers.py
 Time: less than 6 minutes on two CPU cores; docs/answers.md.
 Reference: arXiv:1905.02175, section 3.2; arXiv:2102.04716 (poisons); Goh,
   Nakkiran and Wallace in "A Discussion of 'Adversarial Examples Are Not Bugs,
-  They Are Features'", Distill 2019; arXiv:2204.10779 (perturbations alone).
+  They Are Features'", Distill 2019; arXiv:2204.10779 (perturbations alone);
+  arXiv:2101.04898 (error-minimising noise).
 """
 
 from robust_features import recipes
@@ -37,6 +38,10 @@ def get_config(variant: str = ""):
   study.mistakes(num_epochs=60)  # Of about 700 images.
   study.perturbations()
   study.probes()
+  study.unlearnable(
+    "d_unlearnable", "error-minimising noise",
+    recipes.error_minimising_stage(),
+  )  # fmt: skip
   return recipes.variant(config, variant)
 
 

@@ -89,6 +89,25 @@ class Answers:
              self.climbed("own", target="own", label="own"),
              self.standard)  # fmt: skip
 
+  def unlearnable(self, name: str, title: str, noise: Any) -> None:
+    """Adds error-minimising noise, and as its control the noise dealt out.
+
+    Args:
+      name: Of the set.
+      title: Of its row.
+      noise: The stage that makes it.
+    """
+    self.config.stages[name] = noise
+    self.train_on(name, title, self.standard)
+    self.deal_out(name, "the same noise, dealt out")
+
+  def deal_out(self, name: str, title: str) -> None:
+    """Adds a poison's control: its changes on images drawn at random."""
+    self.config.stages[f"{name}_dealt"] = stages.combine_stage(
+      "D", name, 1.0, how="changes"
+    )
+    self.train_on(f"{name}_dealt", title, self.standard)
+
   def leakage(self) -> None:
     """Adds sets without adversarial examples that leak readable images."""
     self.add("d_rand", "D_rand", self.climbed("rand", target="uniform"))
