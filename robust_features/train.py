@@ -33,9 +33,9 @@ from robust_features.runtime.logs import (
   grid,
   progress,
 )
+from robust_features.train_config import TrainConfig, check_fit, check_teacher
 from robust_features.train_step import (
   Sums,
-  TrainConfig,
   TrainState,
   adversary_at,
   init_state,
@@ -103,12 +103,13 @@ class TrainResult(NamedTuple):
 
 @functools.partial(
   jax.jit,
-  static_argnames=("model", "cfg", "steps_per_epoch"),
+  static_argnames=("model", "cfg", "steps_per_epoch", "teacher"),
   donate_argnames=("state",),
 )
 def _train_chunk(
-  state, batches, keys, num_steps, *, model, cfg, steps_per_epoch
-):
+  state, batches, keys, num_steps, taught=None, *, model, cfg, steps_per_epoch,
+  teacher=None,
+):  # fmt: skip
   """Takes `num_steps` steps of one epoch, whose `batches` are given."""
   tx = make_optimizer(cfg, steps_per_epoch)
 
@@ -126,6 +127,7 @@ def _train_chunk(
     return train_step(
       state, x, labels, attack_keys, model=model, tx=tx,
       cfg=cfg, adversary=adversary, model_key=model_key,
+      teacher=None if teacher is None else (teacher, taught),
     )  # fmt: skip
 
   state = jax.lax.fori_loop(0, num_steps, body, state)
@@ -153,6 +155,9 @@ def train(
   workdir: str | pathlib.Path,
   key: jax.Array,
   name: str = "train",
+  *,
+  initial: Any = None,
+  teacher: tuple[models.Model, Any] | None = None,
 ) -> TrainResult:
   """Trains a model, going on from the newest checkpoint in `workdir`.
 
@@ -165,6 +170,8 @@ def train(
     workdir: Holds `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
     key: Of everything random in this run.
     name: For the progress bar.
+    initial: The variables that it begins from; by default fresh ones.
+    teacher: A network and its variables, which `distil_weight` needs.
 
   Raises:
     ValueError: If the data do not fit the recipe, or the loss is not finite
@@ -180,10 +187,15 @@ def train(
     cfg, train_set.num_examples, train_set.image_shape,
     isinstance(train_set.images, lazy.Images),
   )  # fmt: skip
+  check_teacher(
+    cfg, model, teacher and teacher[0], train_set.image_shape,
+    train_set.num_classes,
+  )  # fmt: skip
   with Checkpoints(workdir / "checkpoints") as checkpoints:
     driver = _Driver(
-      cfg, run, model, train_set, validation_set, key, checkpoints
-    )
+      cfg, run, model, train_set, validation_set, key, checkpoints, initial,
+      teacher,
+    )  # fmt: skip
     logger = Logger(workdir, int(driver.state.step))
     total = cfg.num_epochs * driver.steps_per_epoch
     logger.images(0, "train/images", grid([train_set.images[:10]]))
@@ -212,57 +224,30 @@ def _saved(state: TrainState, best: dict[str, Any]) -> dict[str, Any]:
   return {"state": fields, "best": best}
 
 
-def check_fit(
-  cfg: TrainConfig, num_examples: int, image_shape: tuple[int, ...],
-  streamed: bool = False,
-) -> None:  # fmt: skip
-  """Raises ValueError where a recipe does not fit the data, naming the field.
-
-  Args:
-    cfg: The recipe.
-    num_examples: Training images.
-    image_shape: Of each, `(H, W, C)`.
-    streamed: Whether they are read as they are wanted.
-  """
-  if cfg.augment.resized_crop and not streamed:
-    raise ValueError(
-      "augment.resized_crop is done as images are read: set streamed=True for "
-      "the data set, or resized_crop to 0"
-    )
-  if num_examples < cfg.batch_size:
-    raise ValueError(
-      f"batch_size is {cfg.batch_size}, more than the {num_examples} training "
-      "images"
-    )
-  size = min(image_shape[:2])
-  if cfg.augment.pad >= size:
-    raise ValueError(
-      f"augment.pad must be less than the images' {size} pixels, got "
-      f"{cfg.augment.pad}"
-    )
-  for field in ("jitter", "lighting"):
-    if getattr(cfg.augment, field) and image_shape[-1] != 3:
-      raise ValueError(
-        f"augment.{field} needs 3 colours, but the images have "
-        f"{image_shape[-1]}; set it to 0"
-      )
-  attacks.check_radius(
-    "adversary.eps", cfg.adversary.eps, cfg.adversary.norm, image_shape
-  )
+def initial_variables(
+  model: models.Model, image_shape: tuple[int, ...], key: jax.Array
+) -> Any:
+  """Returns the fresh variables that a run with a key begins from."""
+  key = jax.random.fold_in(key, _INIT)
+  return models.init_variables(model, key, tuple(image_shape))
 
 
 class _Driver:
   """The effects around `_train_chunk`: checkpoints, evaluation, logs."""
 
-  def __init__(self, cfg, run, model, train_set, validation, key, checkpoints):
+  def __init__(
+    self, cfg, run, model, train_set, validation, key, checkpoints, initial,
+    teacher,
+  ):  # fmt: skip
     self.cfg, self.run, self.model = cfg, run, model
+    self.teacher, self.taught = teacher or (None, None)
     self.validation, self.checkpoints = validation, checkpoints
     self.num_examples = train_set.num_examples
     self.steps_per_epoch = train_set.num_examples // cfg.batch_size
     self.keys = [jax.random.fold_in(key, stream) for stream in range(6)]
     state = _init_state(
       model, cfg, self.steps_per_epoch, train_set.image_shape,
-      self.keys[_INIT],
+      self.keys[_INIT], initial,
     )  # fmt: skip
     begun = _saved(state, state.evaluated)
     saved, metadata = checkpoints.restore(begun) or (begun, {})
@@ -293,7 +278,8 @@ class _Driver:
     for count, batches in self.feed.chunks(order, first, step, end):
       self.state, sums = _train_chunk(
         self.state, batches, (self.keys[_STEP], self.keys[_MODEL]), count,
-        model=self.model, cfg=self.cfg, steps_per_epoch=self.steps_per_epoch,
+        self.taught, model=self.model, cfg=self.cfg,
+        steps_per_epoch=self.steps_per_epoch, teacher=self.teacher,
       )  # fmt: skip
       step += count
       # The metrics of the chunk before are read while this one runs.

@@ -1,7 +1,7 @@
 """What a training step descends, and what its adversaries climb.
 
-Standard and adversarial training, TRADES, smoothed labels and adversarial
-weights, as pure functions; `train_step` puts them together.
+Standard and adversarial training, TRADES, smoothed labels, adversarial weights
+and distillation, as pure functions; `train_step` puts them together.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from robust_features import models
 from robust_features.attacks import losses
@@ -68,8 +69,8 @@ def descended(
   y: jax.Array,
   key: jax.Array | None,
   *,
+  loss_fn: Callable[[models.Outputs], jax.Array],
   trades_beta: float,
-  label_smoothing: float,
 ) -> Descent:
   """Returns the losses of a batch in a training pass.
 
@@ -83,14 +84,13 @@ def descended(
     x_adv: `[B, H, W, C]`, attacked; `x` in standard training.
     y: `[B]` int32.
     key: Of what is random in the network; None if nothing is.
+    loss_fn: Outputs to the loss `[B]` of an image.
     trades_beta: Weight of the divergence beside the loss on `x`; 0 takes the
       loss on `x_adv` alone.
-    label_smoothing: Share of each label that goes to all classes alike.
   """
   if not trades_beta:
     outputs, state = models.apply_in_training(model, variables, x_adv, key)
-    loss = smooth_cross_entropy(outputs.logits, y, label_smoothing)
-    return Descent(loss, outputs.logits.argmax(1) == y, state)
+    return Descent(loss_fn(outputs), outputs.logits.argmax(1) == y, state)
   first = second = None
   if key is not None:
     first, second = jax.random.split(key)
@@ -98,9 +98,8 @@ def descended(
   attacked, state = models.apply_in_training(
     model, {**variables, **state}, x_adv, second
   )
-  loss = smooth_cross_entropy(clean.logits, y, label_smoothing)
-  loss += trades_beta * divergence(clean.logits, attacked.logits)
-  return Descent(loss, attacked.logits.argmax(1) == y, state)
+  apart = trades_beta * divergence(clean.logits, attacked.logits)
+  return Descent(loss_fn(clean) + apart, attacked.logits.argmax(1) == y, state)
 
 
 def smooth_cross_entropy(
@@ -131,6 +130,34 @@ def divergence(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
     for logits in (p_logits, q_logits)
   )
   return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=1)
+
+
+def distillation(
+  outputs: models.Outputs,
+  wanted: models.Outputs,
+  target: str,
+  temperature: float,
+) -> jax.Array:
+  """Returns how far a network is from its teacher, `[B]`.
+
+  Args:
+    outputs: The network's.
+    wanted: The teacher's, on the same images.
+    target: "logits": T^2 times the divergence of the two predictions, both
+      softened by T; "representation": one minus the cosine of the two.
+    temperature: T.
+
+  Reference: arXiv:1503.02531, section 2; arXiv:2202.09994, equation 3.
+  """
+  if target == "representation":
+    return 1.0 - optax.losses.cosine_similarity(
+      outputs.representation, wanted.representation, epsilon=1e-6
+    )
+  soft, soft_wanted = (
+    found.logits.astype(jnp.float32) / temperature
+    for found in (outputs, wanted)
+  )
+  return temperature**2 * divergence(soft_wanted, soft)
 
 
 def worst_weights(params: Any, grads: Any, gamma: float) -> Any:

@@ -1,4 +1,4 @@
-"""One pure step of standard and adversarial training, and its recipe.
+"""One pure step of standard and adversarial training, by its recipe.
 
 Arrays, keys and frozen settings in, arrays out; `train.py` drives it, and what
 is descended and climbed stands in `train_objectives`.
@@ -7,7 +7,6 @@ Reference: arXiv:1905.02175, appendix C.2 and C.3.
 """
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -15,118 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from robust_features import attacks, models, train_objectives
-from robust_features.data.augment import AugmentConfig
-
-# Defaults: the augmentation of the paper's library, standard training.
-_AUGMENTATION = AugmentConfig(pad=4, flip=True, jitter=0.25, rotate=2.0)
-_NO_ADVERSARY = attacks.AttackConfig("l2", eps=0.0, step_size=0.0, num_steps=0)
-
-SCHEDULES = ("constant", "step", "cosine", "linear")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-  """A training recipe: SGD with momentum; the paper's unless changed.
-
-  Attributes:
-    num_epochs: Passes over the training set; an incomplete last batch of an
-      epoch is left out.
-    batch_size: Images of one step, over all devices.
-    learning_rate: Its peak.
-    schedule: "constant"; "step" (times `drop_factor` every
-      `drop_every_epochs`); "cosine" or "linear" (to zero).
-    drop_every_epochs: See `schedule`.
-    drop_factor: See `schedule`.
-    warmup_epochs: The rate climbs linearly from zero over these.
-    momentum: Heavy-ball momentum.
-    weight_decay: L2 penalty added to every parameter's gradient.
-    augment: Random crop, flip, colour jitter, rotation.
-    adversary: The attack trained against; eps 0 is standard training.
-    eps_ramp_epochs: The adversary's radius and step grow linearly over these.
-    attack_bn_mode: BatchNorm under attack, "running" or "batch".
-    eval_every_epochs: How often the validation split is evaluated.
-    nesterov: Whether the momentum is Nesterov's, as PyTorch has it.
-    label_smoothing: Share of each label that goes to all classes alike; the
-      adversary climbs the loss of the labels themselves (arXiv:1512.00567,
-      section 7).
-    trades_beta: Above 0, TRADES: the loss on the images, plus this times the
-      divergence of the predictions under attack from those without, which the
-      adversary climbs from a random start (arXiv:1901.08573, equation 5).
-    awp_gamma: Above 0, the gradient is taken where one step up the loss leads
-      that moves each weight tensor by this share of its length, and so is the
-      decay (arXiv:2004.05884, algorithm 1).
-    ema_decay: Above 0, what is evaluated and kept, last and best, is the
-      exponential average of the weights and of BatchNorm's statistics, its
-      decay no more than (1 + t) / (10 + t) after t steps (arXiv:2010.03593,
-      section 4.3).
-  """
-
-  num_epochs: int = 150
-  batch_size: int = 128
-  learning_rate: float = 0.1
-  schedule: str = "step"
-  drop_every_epochs: int = 50
-  drop_factor: float = 0.1
-  warmup_epochs: float = 0.0
-  momentum: float = 0.9
-  weight_decay: float = 5e-4
-  augment: AugmentConfig = _AUGMENTATION
-  adversary: attacks.AttackConfig = _NO_ADVERSARY
-  eps_ramp_epochs: float = 0.0
-  attack_bn_mode: str = "running"
-  eval_every_epochs: int = 5
-  nesterov: bool = False
-  label_smoothing: float = 0.0
-  trades_beta: float = 0.0
-  awp_gamma: float = 0.0
-  ema_decay: float = 0.0
-
-  def __post_init__(self):
-    if self.schedule not in SCHEDULES:
-      raise ValueError(
-        f"schedule must be one of {SCHEDULES}, got {self.schedule!r}"
-      )
-    if self.attack_bn_mode not in ("running", "batch"):
-      raise ValueError(
-        f"attack_bn_mode must be 'running' or 'batch', got "
-        f"{self.attack_bn_mode!r}"
-      )
-    for name in ("num_epochs", "batch_size", "eval_every_epochs",
-                 "drop_every_epochs"):  # fmt: skip
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f"{name} must be at least 1, got {getattr(self, name)}"
-        )
-    for name in ("learning_rate", "momentum", "weight_decay", "drop_factor",
-                 "warmup_epochs", "eps_ramp_epochs", "label_smoothing",
-                 "trades_beta", "awp_gamma", "ema_decay"):  # fmt: skip
-      value = getattr(self, name)
-      if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value}")
-    for name in ("momentum", "label_smoothing", "ema_decay"):
-      if getattr(self, name) >= 1:
-        raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
-    if self.nesterov and not self.momentum:
-      raise ValueError("momentum must be above 0 with nesterov, got 0")
-    if not math.isfinite(self.adversary.eps):
-      raise ValueError(
-        f"adversary.eps must be finite, got {self.adversary.eps}"
-      )
-    if self.adversary.eps > 0 and not self.adversary.num_steps:
-      raise ValueError(
-        "adversary.num_steps must be at least 1 where adversary.eps is not 0, "
-        "got 0"
-      )
-    if self.trades_beta and not self.adversary.eps:
-      raise ValueError(
-        "adversary.eps must be above 0 with trades_beta, got 0; trades_beta is "
-        "0 in standard training"
-      )
-    if self.trades_beta and self.adversary.start != "random":
-      raise ValueError(
-        "adversary.start must be 'random' with trades_beta, whose adversary "
-        f"meets no gradient at the image itself, got {self.adversary.start!r}"
-      )
+from robust_features.train_config import TrainConfig
 
 
 class Sums(NamedTuple):
@@ -200,12 +88,14 @@ def init_state(
   steps_per_epoch: int,
   image_shape: tuple[int, ...],
   key: jax.Array,
+  variables: Any = None,
 ) -> TrainState:
-  """Returns the state before the first step."""
+  """Returns the state before the first step, of fresh variables or of given."""
+  if variables is None:
+    variables = models.init_variables(model, key, image_shape)
   # Weak types would make the second and third chunk compile anew.
   variables = jax.tree.map(
-    lambda leaf: jnp.asarray(leaf, leaf.dtype),
-    models.init_variables(model, key, image_shape),
+    lambda leaf: jnp.asarray(leaf, leaf.dtype), dict(variables)
   )
   average = jax.tree.map(jnp.copy, variables) if cfg.ema_decay else None
   params = variables.pop("params")
@@ -251,6 +141,7 @@ def train_step(
   cfg: TrainConfig,
   adversary: attacks.AttackConfig | None,
   model_key: jax.Array | None = None,
+  teacher: tuple[models.Model, Any] | None = None,
 ) -> TrainState:
   """Takes one step of SGD on a batch, attacked first if there is an adversary.
 
@@ -265,6 +156,7 @@ def train_step(
     adversary: That of this step; None for standard training.
     model_key: Of what is random in the network, such as dropout; None for a
       network in which nothing is.
+    teacher: A network and its variables, with `distil_weight`.
 
   Returns:
     The state after the step, the batch's loss and hits added to its sums.
@@ -276,11 +168,24 @@ def train_step(
     )
     x_adv = attacks.maximize(objective, x, keys, adversary).x_adv
 
+  wanted = models.apply(*teacher, x) if teacher else None
+
+  def loss_fn(outputs):
+    loss = train_objectives.smooth_cross_entropy(
+      outputs.logits, y, cfg.label_smoothing
+    )
+    if wanted is None:
+      return loss
+    apart = train_objectives.distillation(
+      outputs, wanted, cfg.distil_target, cfg.distil_temperature
+    )
+    return (1.0 - cfg.distil_weight) * loss + cfg.distil_weight * apart
+
   def mean_loss(params, key):
     variables = {"params": params, **state.model_state}
     found = train_objectives.descended(
       model, variables, x, x_adv, y, key,
-      trades_beta=cfg.trades_beta, label_smoothing=cfg.label_smoothing,
+      loss_fn=loss_fn, trades_beta=cfg.trades_beta,
     )  # fmt: skip
     return found.loss.mean(), found
 

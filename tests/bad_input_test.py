@@ -39,6 +39,11 @@ FREE = {
   "stages.d_rand.construct.repel_weight": ("-1",),
 }
 FREE |= {
+  f"stages.{stage}.{field}": ("",)
+  for stage in ("base", "on_d_rand")
+  for field in ("init_from", "teacher")
+}
+FREE |= {
   f"stages.{stage}.label_shift": ("-1",)
   for stage in ("eval_base", "eval_on_d_rand", "sweep")
 }
@@ -89,6 +94,11 @@ TOGETHER = (
   ({f"{S}base.train.ema_decay": "1"}, "base.train.ema_decay must be below 1"),
   ({f"{S}base.train.nesterov": "True", f"{S}base.train.momentum": "0"},
    "base.train.momentum must be above 0 with nesterov"),
+  ({f"{S}base.train.distil_weight": "0.5"},
+   "base.teacher must name a stage where train.distil_weight is above 0"),
+  ({f"{S}on_d_rand.teacher": "base"},
+   "on_d_rand.teacher must name a stage where train.distil_weight is above 0"),
+  ({f"{S}base.init_from": "on_d_rand"}, "needs itself"),
   ({f"{S}base.train.trades_beta": "6"},
    "base.train.adversary.eps must be above 0 with trades_beta"),
   ({f"{S}base.train.trades_beta": "6", f"{S}base.train.adversary.eps": "0.5",

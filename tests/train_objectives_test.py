@@ -1,4 +1,4 @@
-"""TRADES, adversarial weights, smoothed labels and averages against numpy."""
+"""TRADES, adversarial weights, averages and distillation against numpy."""
 
 import dataclasses
 import functools
@@ -11,7 +11,8 @@ import toys
 from absl.testing import absltest, parameterized
 
 from robust_features import attacks, models, train_objectives, train_step
-from robust_features.attacks import AttackConfig, geometry
+from robust_features.attacks import AttackConfig, geometry, losses
+from robust_features.models import Outputs
 
 SHAPE = (2, 2, 3)
 RANDOM = AttackConfig("linf", 0.05, 0.03, 1, start="random")
@@ -29,8 +30,8 @@ def kl(p, q):
 class Reference:
   """A linear network's training in float64, written from the papers."""
 
-  def __init__(self, cfg, kernel, bias):
-    self.cfg = cfg
+  def __init__(self, cfg, kernel, bias, taught):
+    self.cfg, self.taught = cfg, taught
     self.w, self.b = (np.asarray(a, np.float64) for a in (kernel, bias))
     self.velocity = [np.zeros_like(self.w), np.zeros_like(self.b)]
     self.average = [self.w, self.b]
@@ -60,6 +61,11 @@ class Reference:
     trades = cfg.trades_beta > 0
     p, q = softmax(x @ w + b), softmax(x_adv @ w + b)
     clean, adv = p - label, q - label
+    if cfg.distil_weight:
+      t = cfg.distil_temperature
+      soft, wanted = softmax((x @ w + b) / t), softmax(x @ self.taught / t)
+      adv = (1 - cfg.distil_weight) * adv
+      adv += cfg.distil_weight * t * (soft - wanted)
     if trades:
       ratio = np.log(p) - np.log(q)
       clean += cfg.trades_beta * p * (ratio - kl(p, q)[:, None])
@@ -106,6 +112,7 @@ EXTRAS = {
   "average": {"ema_decay": 0.25},
 }
 EXTRAS["all"] = functools.reduce(lambda a, b: a | b, EXTRAS.values())
+EXTRAS["distil"] = {"distil_weight": 0.6, "distil_temperature": 3.0}
 
 
 class Dropping(nn.Module):
@@ -117,12 +124,12 @@ class Dropping(nn.Module):
     return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(flat))
 
 
-def compiled(model, cfg, adversary=None):
+def compiled(model, cfg, adversary=None, teacher=None):
   """Returns `train_step`, compiled for a recipe of one step an epoch."""
   return jax.jit(
     functools.partial(
       train_step.train_step, model=model, cfg=cfg, adversary=adversary,
-      tx=train_step.make_optimizer(cfg, 1),
+      tx=train_step.make_optimizer(cfg, 1), teacher=teacher,
     )
   )  # fmt: skip
 
@@ -139,8 +146,12 @@ class StepTest(parameterized.TestCase):
     x = rng.uniform(size=(4, 5, *SHAPE)).astype(np.float32)
     y = rng.integers(3, size=(4, 5))
     state = train_step.init_state(model, cfg, 1, SHAPE, jax.random.key(0))
-    want = Reference(cfg, state.params["kernel"], state.params["bias"])
-    step = compiled(model, cfg, cfg.adversary if cfg.adversary.eps else None)
+    taught = rng.normal(size=(12, 3))
+    want = Reference(cfg, state.params["kernel"], state.params["bias"], taught)
+    step = compiled(
+      model, cfg, cfg.adversary if cfg.adversary.eps else None,
+      (model, toys.linear_variables(taught)) if cfg.distil_weight else None,
+    )  # fmt: skip
     for i in range(4):
       # Keys of the first restart, as `maximize` has them.
       keys = toys.keys(5, seed=i)
@@ -214,8 +225,8 @@ class StepTest(parameterized.TestCase):
     variables = models.init_variables(model, jax.random.key(0), SHAPE)
     ones, twos = (
       train_objectives.descended(
-        model, variables, x, x, y, jax.random.key(1),
-        trades_beta=beta, label_smoothing=0.0,
+        model, variables, x, x, y, jax.random.key(1), trades_beta=beta,
+        loss_fn=lambda outputs: losses.cross_entropy(outputs.logits, y),
       ).loss
       for beta in (1.0, 2.0)
     )  # fmt: skip
@@ -229,6 +240,25 @@ class ObjectivesTest(parameterized.TestCase):
     slope = jax.grad(lambda q: train_objectives.divergence(z, q).sum())(z)
     np.testing.assert_allclose(slope, np.zeros((1, 3)), atol=1e-7)
     self.assertAlmostEqual(float(train_objectives.divergence(z, z)[0]), 0.0)
+
+  def test_representations_are_compared_by_their_cosine(self):
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(size=(2, 3, 5)).astype(np.float32)
+    ours[2] = 0.0  # Every unit is off.
+
+    def total(z):
+      return train_objectives.distillation(
+        Outputs(z, z), Outputs(z, jnp.asarray(theirs)), "representation", 1.0
+      )
+
+    norm = np.linalg.norm
+    cosine = (ours * theirs).sum(1)[:2] / norm(ours[:2], axis=1)
+    cosine /= norm(theirs[:2], axis=1)
+    found = total(jnp.asarray(ours))
+    np.testing.assert_allclose(found[:2], 1 - cosine, rtol=1e-5)
+    self.assertEqual(float(found[2]), 1.0)
+    slope = jax.grad(lambda z: total(z).sum())(jnp.asarray(ours))
+    self.assertTrue(np.isfinite(slope).all())
 
   def test_weights_move_by_a_share_of_their_length(self):
     rng = np.random.default_rng(0)

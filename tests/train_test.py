@@ -580,6 +580,17 @@ class RefusalTest(parameterized.TestCase):
     ({"awp_gamma": float("inf")}, "awp_gamma must be a finite number"),
     ({"nesterov": True, "momentum": 0.0}, "momentum must be above 0 with nest"),
     ({"trades_beta": 6.0}, "adversary.eps must be above 0 with trades_beta"),
+    ({"distil_target": "features"}, "distil_target must be one of"),
+    ({"distil_weight": 1.5}, "distil_weight must be at most 1, got 1.5"),
+    ({"distil_temperature": 0.0}, "distil_temperature must be above 0"),
+    (
+      {"distil_target": "representation", "distil_temperature": 30.0},
+      "distil_temperature must be 1 with distil_target 'representation'",
+    ),
+    (
+      {"distil_weight": 0.5, "adversary": ATTACK},
+      "distil_weight must be 0 in adversarial training",
+    ),
     (
       {"trades_beta": 6.0, "adversary": ATTACK},
       "adversary.start must be 'random' with trades_beta.*got 'x'",

@@ -44,7 +44,9 @@ from robust_features.models.protocol import (
   check,
   init_variables,
   num_logits,
+  output_shapes,
   represent,
+  variable_shapes,
 )
 
 __all__ = [
@@ -68,7 +70,9 @@ __all__ = [
   "make_model",
   "num_logits",
   "num_params",
+  "output_shapes",
   "represent",
+  "variable_shapes",
 ]
 
 # Each takes the keywords num_classes, width, mean, std and dtype.

@@ -126,10 +126,7 @@ def check(model: Model, image_shape: tuple[int, ...], num_classes: int) -> None:
 
   Nothing is computed: shapes alone tell.
   """
-  variables = jax.eval_shape(
-    lambda key: init_variables(model, key, tuple(image_shape)),
-    jax.random.key(0),
-  )
+  variables = variable_shapes(model, image_shape)
   found = num_logits(model, variables, image_shape)
   if found != num_classes:
     raise ValueError(
@@ -143,6 +140,22 @@ def num_logits(model: Model, variables, image_shape: tuple[int, ...]) -> int:
   x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
   outputs = jax.eval_shape(functools.partial(apply, model), variables, x)
   return outputs.logits.shape[1]
+
+
+def output_shapes(model: Model, image_shape: tuple[int, ...]) -> Outputs:
+  """Returns the shapes of what a network makes of two images."""
+  x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+  return jax.eval_shape(
+    functools.partial(apply, model), variable_shapes(model, image_shape), x
+  )
+
+
+def variable_shapes(model: Model, image_shape: tuple[int, ...]) -> Variables:
+  """Returns the shapes of a network's variables; nothing is computed."""
+  return jax.eval_shape(
+    lambda key: init_variables(model, key, tuple(image_shape)),
+    jax.random.key(0),
+  )
 
 
 def _state_of(variables: Any) -> list[str]:

@@ -166,6 +166,9 @@ def train(**changes: Any) -> Any:
       "trades_beta": 0.0,
       "awp_gamma": 0.0,
       "ema_decay": 0.0,
+      "distil_weight": 0.0,
+      "distil_target": "logits",
+      "distil_temperature": 1.0,
     },
     changes,
   )

@@ -9,16 +9,31 @@ from robust_features.recipes.sections import make, own
 
 
 def train_stage(architecture: str, data: str, recipe: Any,
-                validation: str = "D") -> Any:  # fmt: skip
-  """Returns a stage that trains `models.<architecture>` on `data`."""
-  return ConfigDict(
+                validation: str = "D", **changes: Any) -> Any:  # fmt: skip
+  """Returns a stage that trains `models.<architecture>` on `data`.
+
+  Args:
+    architecture: Of the network.
+    data: The training set.
+    recipe: Of `train`.
+    validation: The source whose held-out split is evaluated.
+    **changes: `init_from`, the stage from whose model it begins, and
+      `init_which` ("initial", "last" or "best"); `teacher`, with
+      `distil_weight`, and `teacher_which`.
+  """
+  return make(
     {
       "kind": "train",
       "architecture": architecture,
       "data": data,
       "validation": validation,
+      "init_from": "",
+      "init_which": "initial",
+      "teacher": "",
+      "teacher_which": "last",
       "train": own(recipe),
-    }
+    },
+    changes,
   )
 
 
@@ -315,12 +330,14 @@ def transfer_stage(source: str, targets: tuple[str, ...],
     learners: Train stages of the same architectures in the same order, on
       D_det of the source; none if only success is asked for.
     attack: Of both kinds of example.
-    **changes: `num_examples` (0 for all), `data`, `split`, `paper`.
+    **changes: `which` ("last" or "best") of the source, `num_examples` (0 for
+      all), `data`, `split`, `paper`.
   """
   return make(
     {
       "kind": "transfer",
       "source": source,
+      "which": "last",
       "targets": targets,
       "learners": learners,
       "data": "D",

@@ -50,7 +50,12 @@ def config(folder):
   made.pixels = recipes.probe_stage("", "D", label_shifts=(0,))
   made.changes = recipes.probe_stage("", "d_rand", originals="D")
   transfer = recipes.transfer_stage(
-    "base", ("base",), (), recipes.attack("l2", 0.5, 0.1, 2), paper=""
+    "base",
+    ("base",),
+    (),
+    recipes.attack("l2", 0.5, 0.1, 2),
+    paper="",
+    which="best",
   )
   made.transfer = transfer
   return found
@@ -177,6 +182,22 @@ class DerivedTest(parameterized.TestCase):
     rounded = combine.mix(*bytes_, "changes", 0.5, jax.random.key(0))
     np.testing.assert_allclose(rounded.images / 255, found.images, atol=6e-3)
     self.assertEqual(self.results["combined"]["dealt"]["num_examples"], 32)
+
+  def test_more_than_there_is_may_be_appended(self):
+    few = ds.take(self.data, np.arange(10))
+    found = combine.mix(few, self.data, "append", 7 / 3, jax.random.key(0))
+    self.assertEqual(found.num_examples, 10 + 23)
+    self.assertLen({image.tobytes() for image in found.images[10:]}, 23)
+    for how in ("replace", "changes"):
+      with self.assertRaisesRegex(ValueError, "fraction must be in .*2.5"):
+        combine.Stage("D", "D", "train", how, 2.5)
+
+  def test_transfer_takes_the_weights_it_is_told_to(self):
+    stage = self.study.plan.nodes["transfer"].stage
+    opened = mock.Mock(wraps=self.study.open)
+    with mock.patch.object(self.study, "open", opened):
+      KINDS["transfer"].run(self.study, "transfer", stage, self.folder)
+    self.assertEqual(opened.call_args_list[0].args, ("base", "best"))
 
   def test_mixing_types(self):
     data, also = (toys.dataset(8, s, dtype=d)

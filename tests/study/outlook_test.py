@@ -77,6 +77,12 @@ class OutlookTest(parameterized.TestCase):
     # Clean and attacked, before and after the weights are moved.
     self.assertEqual(found.gradients, 64 * (7 + 4) + 16 * 7)
     self.assertEqual(found.passes, 64 * (15 + 1 + 12) + 16 * (1 + 15 + 1))
+    config = toy_study.config(self.folder)
+    config.stages.on_d_rand.teacher = "base"
+    config.stages.on_d_rand.train.distil_weight = 0.5
+    other = graph.Study(parse(config), self.folder / "nowhere")
+    found = outlook.work(other, "on_d_rand")
+    self.assertEqual(found.passes, 64 * (3 + 1) + 16)
     found = outlook.work(study, "d_rand")
     self.assertEqual(found, (32, 32 * 2, 32 * (2 * 2 + 6)))
     found = outlook.work(study, "on_d_rand")

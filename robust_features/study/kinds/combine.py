@@ -5,6 +5,7 @@ of a poison: the same changes, as large and as many, that tell no class.
 """
 
 import dataclasses
+import math
 import pathlib
 from typing import Annotated
 
@@ -30,7 +31,8 @@ class Stage:
       `also`, behind `data`; "changes" takes a random `fraction` of the
       examples and gives each what another one of them was changed by to become
       that of `also`, labels as they are.
-    fraction: Share of the number of `data`'s examples.
+    fraction: Share of the number of `data`'s examples. Above 1 only to append:
+      7 / 3 makes 70% of a batch, on average, examples of `also`.
   """
 
   data: settings.DataName
@@ -40,8 +42,12 @@ class Stage:
   fraction: float
 
   def __post_init__(self):
-    if not 0 < self.fraction <= 1:
-      raise ValueError(f"fraction must be in (0, 1], got {self.fraction!r}")
+    most = math.inf if self.how == "append" else 1.0
+    if not 0 < self.fraction <= most or math.isinf(self.fraction):
+      raise ValueError(
+        "fraction must be in (0, 1], or more to append, got "
+        f"{self.fraction!r} for {self.how!r}"
+      )
 
 
 def mix(data: ds.Dataset, also: ds.Dataset, how: str, fraction: float, key):

@@ -23,6 +23,7 @@ class Stage:
 
   Attributes:
     source: The stage whose model the examples are made with.
+    which: Its "last" weights, or the "best" on the held-out split.
     targets: Stages whose models are to be fooled.
     learners: Stages of the same architectures in the same order, trained on
       D_det of the source; none if only success is asked for.
@@ -35,6 +36,7 @@ class Stage:
   """
 
   source: settings.ModelName
+  which: settings.Which
   targets: tuple[settings.ModelName, ...]
   learners: tuple[settings.ModelName, ...]
   data: settings.DataName
@@ -78,7 +80,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   cfg = stage.transfer
   whole = study.dataset(stage.data, stage.split)
   data = sampled(study, whole, stage.num_examples)
-  source = study.open(stage.source)
+  source = study.open(stage.source, stage.which)
   attacked = models.make_model(source.config), source.variables
   examples = transferring.make_examples(*attacked, data, cfg, study.key(name))
   rows = []
