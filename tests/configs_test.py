@@ -143,6 +143,17 @@ class ConfigsTest(parameterized.TestCase):
     self.assertEqual(rates["cnn4"], 0.1)
     self.assertEqual(rates["mlp"], 0.02)
 
+  @parameterized.parameters(
+    "cifar_fast", "cifar_nonrobust", "cifar_robust", "cifar_small"
+  )
+  def test_the_robust_source_differs_by_its_adversary_alone(self, name):
+    stages = module(name).get_config().stages
+    standard, robust = (dict(stages[s].train) for s in ("standard", "robust"))
+    self.assertEqual(standard["adversary"].eps, 0)
+    self.assertGreater(robust["adversary"].eps, 0)
+    del standard["adversary"], robust["adversary"]
+    self.assertEqual(standard, robust)
+
   @parameterized.parameters(*NAMES)
   def test_no_section_is_shared(self, name):
     """An override of one stage must not change another."""

@@ -154,6 +154,25 @@ class PerturbationTest(parameterized.TestCase):
     self.assertGreater(mean["objective_end"], mean["objective_start"])
     self.assertEqual(mean["met_zero_gradient"], 0.0)
 
+  def test_success_before_rounding_is_that_of_the_unrounded_image(self):
+    """A change of less than half a level fools, and rounding undoes it."""
+    data = toys.dataset(8)
+    images = np.full_like(data.images, 128)
+    data = dataclasses.replace(data, images=images)
+    model = toys.Linear(3)
+    # Of these images the logits are equal but for the bias.
+    kernel = np.random.default_rng(0).normal(size=(192, 3)).astype(np.float32)
+    kernel -= kernel.mean(axis=0)
+    variables = toys.linear_variables(kernel, np.array([1e-3, 0.0, 0.0]))
+    attack = AttackConfig("linf", 1e-3, 1e-3, 1)
+    cfg = config("rand", attack=attack)
+    manifest, found, _ = run(self, cfg, (model, variables), data=data)
+    np.testing.assert_array_equal(found.images, images)
+    mean = manifest["mean"]
+    self.assertEqual(mean["success_before_rounding"], 1.0)
+    self.assertEqual(mean["success"], (found.labels == 0).mean())
+    self.assertLess(mean["success"], 1.0)
+
   def test_it_moves_towards_the_target(self):
     """Of a linear model along the target's logit, with all of the radius."""
     source, data = linear(2), toys.dataset(12, num_classes=2, noise=0.05)

@@ -212,6 +212,7 @@ class CardTest(absltest.TestCase):
   def test_says_what_people_ask_for(self):
     for text in (
       "# D_det", "7 training images, 2x2x3, uint8, 0 to 255", "| 1 | b | ",
+      "![originals above, constructed below](grid.png)",
       "CIFAR-10, A. Krizhevsky", "source_digest: `abc`", "git_commit: `def`",
       "source model predicts the label, of images as stored | 71.43% |",
     ):  # fmt: skip

@@ -113,6 +113,16 @@ class SizeTest(FolderTestCase):
     self.assertEqual(train.image_shape, (4, 4, 3))
     np.testing.assert_array_equal(train.images[1, :, 1:3], 20)
 
+  def test_streamed_images_are_the_same(self):
+    root = self.write(sizes=(8,))
+    options = {"data_dir": str(root), "image_size": 4}
+    train, *_ = self.load("image_folder", **options)
+    streamed, *_ = self.load("image_folder", streamed=True, **options)
+    self.assertEqual(streamed.image_shape, (4, 4, 3))
+    np.testing.assert_array_equal(
+      streamed.images[np.arange(train.num_examples)], train.images
+    )
+
   def test_images_of_one_size_keep_it(self):
     root = self.write(sizes=())
     for split in ("train", "test"):

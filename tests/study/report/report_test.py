@@ -219,6 +219,14 @@ class MarkdownTest(absltest.TestCase):
     ):  # fmt: skip
       self.assertIn(part, text)
 
+  def test_of_a_model_the_last_epoch_is_told(self):
+    (models,) = [
+      lines for title, lines in publish.sections(results())[0]
+      if title == "Models"
+    ]  # fmt: skip
+    row = [part.strip() for part in models[0].splitlines()[-1].split("|")]
+    self.assertEqual(row[1:-1], ["base", "12,345", "75.00", "62.50", "61"])
+
 
 AUTOATTACK = """\
 | eps     | clean | apgd-ce | square | second pass | largest move | seconds |
