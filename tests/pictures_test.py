@@ -177,8 +177,11 @@ class TellingEntriesTest(absltest.TestCase):
     values[:, 1] += 100 * (labels == 2)
     values[:, 0] -= labels == 1  # Against the class: tells, but not for it.
     values[:, 2] += labels == 1
-    found = pictures.telling_entries(values, labels, (0, 1, 2))
-    np.testing.assert_array_equal(found, [3, 2, 1])
+    for scale in (1.0, 1e-3, 1e3):  # A correlation has none.
+      found = pictures.telling_entries(
+        np.float32(scale) * values, labels, (0, 1, 2)
+      )
+      np.testing.assert_array_equal(found, [3, 2, 1])
     found = pictures.telling_entries(values, labels, (2, 0))
     np.testing.assert_array_equal(found, [1, 3])
 

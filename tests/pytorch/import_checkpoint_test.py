@@ -216,6 +216,27 @@ class ReadTest(parameterized.TestCase):
     for leaf in jax.tree.leaves(variables):
       self.assertEqual(leaf.dtype, np.float32)
 
+  def test_where_checkpoints_keep_their_tensors(self):
+    """Without PyTorch: what it would have read stands in for it."""
+
+    class Tensor:
+      def detach(self):
+        return self
+
+      float = detach
+
+      def numpy(self):
+        return np.float32([7])
+
+    path, state = self.folder / "a.pt", {"fc.bias": Tensor(), "epoch": 3}
+    for content in (state, {"model": state}, {"net": state, "epoch": 3},
+                    {"model": "resnet18", "state_dict": state}):  # fmt: skip
+      found = import_checkpoint._find_state(path, content)
+      self.assertEqual(found, {"fc.bias": np.float32([7])})
+    for content in ([Tensor()], {"epoch": 3}, {"model": {}}, None):
+      with self.assertRaisesRegex(ValueError, "a.pt holds no state dict"):
+        import_checkpoint._find_state(path, content)
+
   @needs_torch
   @parameterized.parameters("model", "state_dict", None)
   def test_entries_of_checkpoints(self, entry):
