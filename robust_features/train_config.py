@@ -58,6 +58,9 @@ class TrainConfig:
       nats (arXiv:1503.02531, section 2); "representation", the direction of
       its representation (arXiv:2202.09994, section 4).
     distil_temperature: Both networks' logits are divided by it.
+    accumulate_steps: Parts of a batch, one after the other, whose gradients
+      make one step: memory is that of a part, and BatchNorm's statistics are
+      of each part.
   """
 
   num_epochs: int = 150
@@ -82,6 +85,7 @@ class TrainConfig:
   distil_weight: float = 0.0
   distil_target: str = "logits"
   distil_temperature: float = 1.0
+  accumulate_steps: int = 1
 
   def __post_init__(self):
     if self.schedule not in SCHEDULES:
@@ -94,7 +98,7 @@ class TrainConfig:
         f"{self.attack_bn_mode!r}"
       )
     for name in ("num_epochs", "batch_size", "eval_every_epochs",
-                 "drop_every_epochs"):  # fmt: skip
+                 "drop_every_epochs", "accumulate_steps"):  # fmt: skip
       if getattr(self, name) < 1:
         raise ValueError(
           f"{name} must be at least 1, got {getattr(self, name)}"
@@ -119,6 +123,16 @@ class TrainConfig:
       raise ValueError(
         "adversary.num_steps must be at least 1 where adversary.eps is not 0, "
         "got 0"
+      )
+    if self.batch_size % self.accumulate_steps:
+      raise ValueError(
+        f"accumulate_steps must divide batch_size {self.batch_size}, got "
+        f"{self.accumulate_steps}"
+      )
+    if self.accumulate_steps > 1 and self.awp_gamma:
+      raise ValueError(
+        "awp_gamma must be 0 with accumulate_steps above 1, since the weights "
+        f"move by the gradient of the whole batch, got {self.awp_gamma}"
       )
     self._check_distillation()
     if self.trades_beta and not self.adversary.eps:

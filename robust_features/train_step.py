@@ -7,6 +7,7 @@ Reference: arXiv:1905.02175, appendix C.2 and C.3.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -161,60 +162,100 @@ def train_step(
   Returns:
     The state after the step, the batch's loss and hits added to its sums.
   """
-  x_adv = x
-  if adversary is not None:
-    objective = train_objectives.climbed(
-      model, state.variables, x, y, cfg.attack_bn_mode, cfg.trades_beta
+
+  def gradients(model_state, x, y, keys, key):
+    """Returns (weights of the decay, gradients, what was seen on the way)."""
+    x_adv = x
+    if adversary is not None:
+      objective = train_objectives.climbed(
+        model, state.variables, x, y, cfg.attack_bn_mode, cfg.trades_beta
+      )
+      x_adv = attacks.maximize(objective, x, keys, adversary).x_adv
+    wanted = models.apply(*teacher, x) if teacher else None
+
+    def loss_fn(outputs):
+      loss = train_objectives.smooth_cross_entropy(
+        outputs.logits, y, cfg.label_smoothing
+      )
+      if wanted is None:
+        return loss
+      apart = train_objectives.distillation(
+        outputs, wanted, cfg.distil_target, cfg.distil_temperature
+      )
+      return (1.0 - cfg.distil_weight) * loss + cfg.distil_weight * apart
+
+    def mean_loss(params, key):
+      found = train_objectives.descended(
+        model, {"params": params, **model_state}, x, x_adv, y, key,
+        loss_fn=loss_fn, trades_beta=cfg.trades_beta,
+      )  # fmt: skip
+      return found.loss.mean(), found
+
+    gradient = jax.grad(mean_loss, has_aux=True)
+    params = state.params
+    if cfg.awp_gamma:
+      first = None if key is None else jax.random.fold_in(key, 0)
+      up, _ = gradient(params, first)
+      params = train_objectives.worst_weights(params, up, cfg.awp_gamma)
+    grads, found = gradient(params, key)
+    seen = Sums(
+      found.loss.sum(),
+      found.correct.sum(dtype=jnp.float32),
+      jnp.float32(len(y)),
     )
-    x_adv = attacks.maximize(objective, x, keys, adversary).x_adv
+    return found.model_state, params, grads, seen
 
-  wanted = models.apply(*teacher, x) if teacher else None
-
-  def loss_fn(outputs):
-    loss = train_objectives.smooth_cross_entropy(
-      outputs.logits, y, cfg.label_smoothing
+  if cfg.accumulate_steps == 1:
+    model_state, params, grads, seen = gradients(
+      state.model_state, x, y, keys, model_key
     )
-    if wanted is None:
-      return loss
-    apart = train_objectives.distillation(
-      outputs, wanted, cfg.distil_target, cfg.distil_temperature
+  else:
+    params = state.params
+    model_state, grads, seen = _accumulated(
+      gradients, state, (x, y, keys), model_key, cfg.accumulate_steps
     )
-    return (1.0 - cfg.distil_weight) * loss + cfg.distil_weight * apart
-
-  def mean_loss(params, key):
-    variables = {"params": params, **state.model_state}
-    found = train_objectives.descended(
-      model, variables, x, x_adv, y, key,
-      loss_fn=loss_fn, trades_beta=cfg.trades_beta,
-    )  # fmt: skip
-    return found.loss.mean(), found
-
-  gradients = jax.grad(mean_loss, has_aux=True)
-  params = state.params
-  if cfg.awp_gamma:
-    key = None if model_key is None else jax.random.fold_in(model_key, 0)
-    up, _ = gradients(params, key)
-    params = train_objectives.worst_weights(params, up, cfg.awp_gamma)
-  grads, found = gradients(params, model_key)
   # The decay is that of the weights at which the gradient was taken.
   updates, opt_state = tx.update(grads, state.opt_state, params)
   params = optax.apply_updates(state.params, updates)
   step, average = state.step + 1, state.average
   if cfg.ema_decay:
-    variables = {"params": params, **found.model_state}
+    variables = {"params": params, **model_state}
     average = train_objectives.moved_average(
       average, variables, cfg.ema_decay, step
     )
-  seen = Sums(
-    found.loss.sum(),
-    found.correct.sum(dtype=jnp.float32),
-    jnp.float32(len(y)),
-  )
   return TrainState(
     step=step,
     params=params,
-    model_state=found.model_state,
+    model_state=model_state,
     opt_state=opt_state,
     sums=jax.tree.map(jnp.add, state.sums, seen),
     average=average,
   )
+
+
+def _accumulated(gradients, state, rows, model_key, num_parts):
+  """Returns what `gradients` finds in parts of a batch, one after the other.
+
+  Part j holds the rows j, j + num_parts and so on, so that every device has its
+  share of each.
+
+  Returns:
+    (model state after all parts, mean gradients, sums over the batch).
+  """
+
+  def parts(a):
+    return a.reshape(-1, num_parts, *a.shape[1:]).swapaxes(0, 1)
+
+  def take(carry, part):
+    model_state, grads, sums = carry
+    number, part = part
+    key = None if model_key is None else jax.random.fold_in(model_key, number)
+    model_state, _, more, seen = gradients(model_state, *part, key)
+    add = functools.partial(jax.tree.map, jnp.add)
+    return (model_state, add(grads, more), add(sums, seen)), None
+
+  zeros = jax.tree.map(jnp.zeros_like, state.params)
+  begin = state.model_state, zeros, no_sums()
+  numbered = jnp.arange(num_parts), jax.tree.map(parts, rows)
+  (model_state, grads, seen), _ = jax.lax.scan(take, begin, numbered)
+  return model_state, jax.tree.map(lambda g: g / num_parts, grads), seen

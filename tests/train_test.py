@@ -208,6 +208,57 @@ class TrainStepTest(parameterized.TestCase):
     np.testing.assert_allclose(new["var"], var, rtol=1e-4, atol=1e-5)
 
 
+class AccumulationTest(absltest.TestCase):
+  def step(self, model, x, y, **changes):
+    """Returns the state after one attacked step of twelve images."""
+    cfg = toys.recipe(batch_size=len(x), adversary=ATTACK, **changes)
+    state = train_step.init_state(model, cfg, 1, (8, 8, 3), jax.random.key(0))
+    return train_step.train_step(
+      state, x, y, toys.keys(len(x)), model=model,
+      tx=train_step.make_optimizer(cfg, 1), cfg=cfg, adversary=ATTACK,
+    )  # fmt: skip
+
+  def setUp(self):
+    super().setUp()
+    data = toys.dataset(12)
+    self.x = jnp.asarray(data.images, jnp.float32) / 255
+    self.y = jnp.asarray(data.labels)
+
+  def test_the_step_is_that_of_the_whole_batch(self):
+    whole, parts = (
+      self.step(toys.Linear(3), self.x, self.y, accumulate_steps=n)
+      for n in (1, 3)
+    )
+    for found, want in zip(
+      jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True
+    ):
+      np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-7)
+    self.assertEqual(float(parts.sums.count), 12)
+
+  def test_batch_norm_sees_one_part_after_the_other(self):
+    """Part j is the rows j, j + 3, ...: every device has some of each."""
+    model = toys.small_cnn()
+    found = self.step(model, self.x, self.y, accumulate_steps=3).model_state
+    cfg = toys.recipe(batch_size=4, learning_rate=0.0)
+    first = train_step.init_state(model, cfg, 1, (8, 8, 3), jax.random.key(0))
+
+    def objective(z):
+      logits = models.apply(model, first.variables, z).logits
+      return attacks.losses.cross_entropy(logits, self.y)
+
+    x_adv = attacks.maximize(objective, self.x, toys.keys(12), ATTACK).x_adv
+    state = first
+    for j in range(3):
+      state = train_step.train_step(
+        state, x_adv[j::3], self.y[j::3], toys.keys(4), model=model,
+        tx=train_step.make_optimizer(cfg, 1), cfg=cfg, adversary=None,
+      )  # fmt: skip
+    for name, want in state.model_state["batch_stats"]["bn1"].items():
+      np.testing.assert_allclose(
+        found["batch_stats"]["bn1"][name], want, rtol=1e-5, atol=1e-6
+      )
+
+
 class Interrupted:
   """Asks for a stop after each of some chunks, and starts again."""
 
@@ -578,6 +629,8 @@ class RefusalTest(parameterized.TestCase):
     ({"ema_decay": 1.0}, "ema_decay must be below 1, got 1"),
     ({"label_smoothing": 1.5}, "label_smoothing must be below 1, got 1.5"),
     ({"awp_gamma": float("inf")}, "awp_gamma must be a finite number"),
+    ({"batch_size": 9, "accumulate_steps": 2}, "accumulate_steps must divide"),
+    ({"accumulate_steps": 2, "awp_gamma": 0.1}, "awp_gamma must be 0 with acc"),
     ({"nesterov": True, "momentum": 0.0}, "momentum must be above 0 with nest"),
     ({"trades_beta": 6.0}, "adversary.eps must be above 0 with trades_beta"),
     ({"distil_target": "features"}, "distil_target must be one of"),

@@ -169,6 +169,7 @@ def train(**changes: Any) -> Any:
       "distil_weight": 0.0,
       "distil_target": "logits",
       "distil_temperature": 1.0,
+      "accumulate_steps": 1,
     },
     changes,
   )
