@@ -11,7 +11,7 @@ Time: less than 6 minutes on two CPU cores; docs/answers.md.
 Reference: arXiv:1905.02175, section 3.2; arXiv:2102.04716 (poisons); Goh,
   Nakkiran and Wallace in "A Discussion of 'Adversarial Examples Are Not Bugs,
   They Are Features'", Distill 2019; arXiv:2204.10779 (perturbations alone);
-  arXiv:2101.04898 (error-minimising noise).
+  arXiv:2101.04898 (error-minimising noise); arXiv:1906.08988 (frequencies).
 """
 
 from robust_features import recipes
@@ -42,6 +42,9 @@ def get_config(variant: str = ""):
     "d_unlearnable", "error-minimising noise",
     recipes.error_minimising_stage(),
   )  # fmt: skip
+  waves = recipes.fourier_map_stage(("standard", "robust"))
+  waves.fourier.eps = 1.0  # CIFAR's 4 would hide images of half its size.
+  config.stages.waves = waves
   return recipes.variant(config, variant)
 
 
