@@ -44,19 +44,18 @@ class TrainConfig:
       section 7).
     trades_beta: Above 0, TRADES: the loss on the images, plus this times the
       divergence of the predictions under attack from those without, which the
-      adversary climbs from a random start (arXiv:1901.08573, equation 5).
+      adversary climbs from a random start (arXiv:1901.08573).
     awp_gamma: Above 0, the gradient is taken where one step up the loss leads
       that moves each weight tensor by this share of its length, and so is the
-      decay (arXiv:2004.05884, algorithm 1).
+      decay (arXiv:2004.05884).
     ema_decay: Above 0, what is evaluated and kept, last and best, is the
       exponential average of the weights and of BatchNorm's statistics, its
-      decay no more than (1 + t) / (10 + t) after t steps (arXiv:2010.03593,
-      section 4.3).
+      decay no more than (1 + t) / (10 + t) after t steps (arXiv:2010.03593).
     distil_weight: The teacher's part of the loss, in [0, 1]; the labels have
       the rest. 0 for no teacher.
     distil_target: What is learnt of the teacher: "logits", its predictions, in
       nats (arXiv:1503.02531, section 2); "representation", the direction of
-      its representation (arXiv:2202.09994, section 4).
+      its representation (arXiv:2202.09994).
     distil_temperature: Both networks' logits are divided by it.
     accumulate_steps: Parts of a batch, one after the other, whose gradients
       make one step: memory is that of a part, and BatchNorm's statistics are

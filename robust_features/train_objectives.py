@@ -123,7 +123,7 @@ def divergence(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
 
   Its gradient is zero where the two agree.
 
-  Reference: arXiv:1901.08573, equation 5, as its authors' code has it.
+  Reference: arXiv:1901.08573, as its authors' code has it.
   """
   log_p, log_q = (
     jax.nn.log_softmax(logits.astype(jnp.float32))
@@ -147,7 +147,7 @@ def distillation(
       softened by T; "representation": one minus the cosine of the two.
     temperature: T.
 
-  Reference: arXiv:1503.02531, section 2; arXiv:2202.09994, equation 3.
+  Reference: arXiv:1503.02531, section 2; arXiv:2202.09994 and its code.
   """
   if target == "representation":
     return 1.0 - optax.losses.cosine_similarity(
@@ -171,7 +171,7 @@ def worst_weights(params: Any, grads: Any, gamma: float) -> Any:
     grads: The loss's gradients at them.
     gamma: The share.
 
-  Reference: arXiv:2004.05884, equations 8 and 10, one step.
+  Reference: arXiv:2004.05884 and its code, one step.
   """
 
   def move(w, g):
@@ -197,7 +197,7 @@ def moved_average(
     decay: Weight of the old average.
     num_steps: Steps taken, this one too.
 
-  Reference: arXiv:2010.03593, section 4.3; TensorFlow's moving average.
+  Reference: arXiv:2010.03593; the decay is TensorFlow's moving average's.
   """
   t = num_steps.astype(jnp.float32)
   kept = jnp.minimum(decay, (1.0 + t) / (10.0 + t))
