@@ -12,6 +12,23 @@ from robust_features import attacks
 from robust_features.attacks import geometry
 
 
+class AddTest(parameterized.TestCase):
+  @parameterized.parameters("l2", "linf")
+  def test_a_sum_stays_inside_whoever_measures_it(self, norm):
+    """A small radius, beside which a pixel's precision is coarse."""
+    rng, eps = np.random.default_rng(0), 1e-4
+    x = rng.uniform(0.1, 0.9, (50, 4, 4, 3)).astype(np.float32)
+    delta = rng.normal(size=x.shape).astype(np.float32)
+    z = np.asarray(geometry.add_in_ball(x, delta, norm, eps))
+    move = (z.astype(np.float64) - x).reshape(50, -1)
+    size = np.linalg.norm(move, 2 if norm == "l2" else np.inf, axis=1)
+    self.assertLessEqual(size.max(), eps)
+    self.assertGreater(size.min(), 0.99 * eps)
+    edge = np.asarray(geometry.add_in_ball(np.round(x), delta, norm, 2.0))
+    self.assertBetween(edge.min(), 0.0, 1.0)
+    self.assertBetween(edge.max(), 0.0, 1.0)
+
+
 class RadiusTest(parameterized.TestCase):
   @parameterized.parameters(
     ("l2", 8, (32, 32, 3)), ("l2", 16.0, (32, 32, 3)), ("l2", 2, (8, 8, 1)),

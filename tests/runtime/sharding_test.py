@@ -48,6 +48,16 @@ class ShardingTest(absltest.TestCase):
     parts = [shard.data for shard in found.addressable_shards]
     np.testing.assert_array_equal(parts, [x[:4], x[4:]])
 
+  def test_rows_of_ones_own_make_the_whole(self):
+    x = np.arange(24).reshape(4, 6)
+    for axis, part in ((0, (2, 6)), (1, (4, 3))):
+      size = x.shape[axis]
+      np.testing.assert_array_equal(sharding.local_rows(size), np.arange(size))
+      found = sharding.from_local(x, size, axis)
+      np.testing.assert_array_equal(found, x)
+      self.assertEqual([s.data.shape for s in found.addressable_shards],
+                       [part] * 2)  # fmt: skip
+
   def test_fetch_returns_numpy(self):
     tree = {
       "split": sharding.place(np.arange(4), sharding.over_data()),
