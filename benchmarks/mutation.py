@@ -52,7 +52,7 @@ RELATED = {
   "models/protocol": "models/adapters_test.py",
   "pytorch/": "pytorch/import_checkpoint_test.py",
   "recipes/": "configs_test.py",
-  "report": "study/report/report_test.py",
+  "report": "study/report/page_test.py",
   "runtime/board": "study/report/events_test.py",
   "runtime/command": "bad_input_test.py export_test.py",
   "study/": "study/graph_test.py",

@@ -13,6 +13,7 @@ import ml_collections
 from absl.testing import absltest, parameterized
 
 from robust_features import recipes
+from robust_features.recipes import variants
 from robust_features.study import graph, paper
 from robust_features.study.parse import parse
 
@@ -142,6 +143,13 @@ class ConfigsTest(parameterized.TestCase):
     }
     self.assertEqual(rates["cnn4"], 0.1)
     self.assertEqual(rates["mlp"], 0.02)
+
+  @parameterized.parameters(*NAMES)
+  def test_a_smoke_run_has_shallow_networks(self, name):
+    for section in module(name).get_config("smoke").models.values():
+      self.assertTrue(
+        section.name in variants._SHALLOW or ":" in section.name, section.name
+      )
 
   @parameterized.parameters(
     "cifar_fast", "cifar_nonrobust", "cifar_robust", "cifar_small"

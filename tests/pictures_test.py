@@ -170,10 +170,11 @@ class ClimbTest(parameterized.TestCase):
 class TellingEntriesTest(absltest.TestCase):
   def test_the_most_correlated_entry_of_each_class(self):
     labels = np.array([0, 1, 2, 0, 1, 2])
-    noise = np.random.default_rng(0).normal(size=(6, 5)) * 0.01
+    noise = np.random.default_rng(0).normal(size=(6, 6)) * 0.01
     values = noise.astype(np.float32)
     values[:, 4] = 7  # It never varies.
-    values[:, 3] += labels == 0
+    values[:, 3] += 0.1 * (labels == 0)
+    values[:, 5] = 1, -1, 0.2, 2, 1, -1  # Larger, and tells less of class 0.
     values[:, 1] += 100 * (labels == 2)
     values[:, 0] -= labels == 1  # Against the class: tells, but not for it.
     values[:, 2] += labels == 1

@@ -165,6 +165,12 @@ class PageTest(absltest.TestCase):
     with self.assertRaisesRegex(SystemExit, "results.json is missing; finish"):
       report.main([str(self.workdir / "figures")])
 
+  def test_a_run_older_than_reports(self):
+    folder = toys.folder(self)
+    (folder / "results.json").write_text("{}")
+    with self.assertRaisesRegex(SystemExit, "error: .*an older version; run"):
+      report.main([str(folder)])
+
 
 @unittest.skipUnless(importlib.util.find_spec("jinja2"), "jinja2 is missing")
 class CompareTest(absltest.TestCase):
