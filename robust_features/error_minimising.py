@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from robust_features import evaluate, models, ridge
-from robust_features.data import constructed
+from robust_features import models, whole_set
 from robust_features.data import dataset as ds
 from robust_features.error_minimising_step import (
   ErrorMinimisingConfig,
@@ -37,7 +36,7 @@ from robust_features.error_minimising_step import (
 )
 from robust_features.runtime import batching, preemption, processes, sharding
 from robust_features.runtime.checkpoint import Checkpoints
-from robust_features.runtime.logs import Stopwatch, grid, progress
+from robust_features.runtime.logs import Stopwatch, progress
 
 __all__ = ["ErrorMinimisingConfig", "Result", "check_fit", "make"]
 
@@ -101,7 +100,11 @@ def make(
         bar.update(1)
         bar.set_postfix_str(f"error {rounds.history[-1]['error']:.3f}")
     rounds.save()
-  manifest = _write(cfg, model, rounds.state, dataset, directory, origin)
+  manifest = whole_set.write(
+    "error_minimising", directory / "data", model, rounds.state.variables,
+    dataset, sharding.fetch(rounds.state.images), dataset.labels, origin,
+    pixels=cfg.pixels, batch_size=cfg.batch_size, shard_size=cfg.shard_size,
+  )  # fmt: skip
   return Result(
     manifest, rounds.history, sharding.fetch(rounds.state.variables),
     rounds.reached(), rounds.watch.seconds(),
@@ -177,53 +180,3 @@ class _Rounds:
     metadata = {"history": self.history, "seconds": self.watch.seconds()}
     self.checkpoints.save(self.number, self.state, metadata)
     self.saved_at = time.monotonic()
-
-
-def _write(cfg, model, state: State, dataset, directory, origin):
-  """Writes the set as `construct` does; returns its manifest."""
-  writer = constructed.Writer(directory / "data", origin)
-  x = np.asarray(ds.to_float(dataset.images))
-  images = sharding.fetch(state.images)
-  stored = images
-  if cfg.pixels == "uint8":
-    stored = np.round(images * np.float32(255)).astype(np.uint8)
-  shown = np.asarray(ds.to_float(stored))
-  before, after = (
-    evaluate.predict(model, state.variables, z, cfg.batch_size).argmax(1)
-    == dataset.labels
-    for z in (images, shown)
-  )
-  stats = {
-    "moved_from_original": np.sqrt(
-      np.square(shown - x).sum(axis=(1, 2, 3), dtype=np.float64)
-    ),
-    "success_before_rounding": before,
-    "success": after,
-    "spared": np.zeros(len(x)),
-    "seconds": np.zeros(len(x)),
-  }
-  bounds = range(0, len(x), cfg.shard_size)
-  for number, start in enumerate(bounds):
-    part = slice(start, start + cfg.shard_size)
-    if writer.has(number):
-      continue
-    labels = dataset.labels[part]
-    arrays = {"images": stored[part], "labels": labels,
-              "original_labels": labels}  # fmt: skip
-    sums = {k: float(np.sum(v[part], dtype=np.float64))
-            for k, v in stats.items()}  # fmt: skip
-    writer.write(number, arrays, sums)
-  head = ridge.num_separated(len(x), math.prod(dataset.image_shape))
-  delta = (shown - x)[:head].reshape(head, -1)
-  manifest = writer.finish(
-    kind="error_minimising", num_shards=len(bounds),
-    class_names=dataset.class_names, pixels=cfg.pixels,
-    separability=ridge.separability(
-      delta, dataset.labels[:head], dataset.num_classes
-    ),
-  )  # fmt: skip
-  constructed.write_card(directory / "data", manifest)
-  constructed.write_grid(
-    directory / "data", grid([dataset.images[:10], stored[:10]])
-  )
-  return manifest

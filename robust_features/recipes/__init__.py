@@ -44,6 +44,7 @@ from robust_features.recipes.sections import (
 from robust_features.recipes.stages import (
   autoattack_stage,
   carlini_wagner_stage,
+  class_perturbation_stage,
   combine_stage,
   construct_stage,
   error_minimising_stage,
@@ -84,6 +85,7 @@ __all__ = [
   "cifar10",
   "cifar_study",
   "cifar_variant",
+  "class_perturbation_stage",
   "combine_stage",
   "construct_stage",
   "construction",

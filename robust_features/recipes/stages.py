@@ -119,6 +119,37 @@ def error_minimising_stage(architecture: str = "main", data: str = "D",
   )
 
 
+def class_perturbation_stage(
+  source: str, attack: Any, target: str, data: str = "D", **changes: Any
+) -> Any:
+  """Returns a stage of which every class shares one perturbation.
+
+  Args:
+    source: The stage whose model is led.
+    attack: Norm, radius, step size and count.
+    target: "next", P3 of arXiv:2102.04716, or "own", P4.
+    data: A source.
+    **changes: `which`, `class_perturbation` (the whole section).
+  """
+  return make(
+    {
+      "kind": "class_perturbation",
+      "source": source,
+      "which": "last",
+      "data": data,
+      "class_perturbation": {
+        "attack": make(attack.to_dict(), {"keep_best": False}),
+        "target": target,
+        "class_batch_size": 128,
+        "pixels": "uint8",
+        "batch_size": 500,
+        "shard_size": 2500,
+      },
+    },
+    changes,
+  )
+
+
 def select_stage(data: str, by: str, **changes: Any) -> Any:
   """Returns a stage that keeps some examples of a set.
 

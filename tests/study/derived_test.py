@@ -45,6 +45,10 @@ def config(folder):
   made.longer = recipes.combine_stage("D", "d_rand", 0.5, how="append")
   made.noise = recipes.error_minimising_stage()
   KINDS["error_minimising"].shrink(made.noise)
+  made.shared = recipes.class_perturbation_stage(
+    "base", recipes.attack("l2", 2.5, 0.5, 20), "next"
+  )
+  KINDS["class_perturbation"].shrink(made.shared)
   made.dealt = recipes.combine_stage("D", "d_rand", 0.5, how="changes")
   made.probe = recipes.probe_stage("base", "D")
   made.pixels = recipes.probe_stage("", "D", label_shifts=(0,))
@@ -143,6 +147,31 @@ class DerivedTest(parameterized.TestCase):
     self.assertEqual(done.passes, 3 * 64 + 2 * 32 * (5 + 1))
     how_far = KINDS["error_minimising"].how_far(self.workdir / "noise")
     self.assertEqual(how_far, "after round 2")
+
+  def test_one_perturbation_for_each_class(self):
+    found = self.results["class_perturbations"]["shared"]
+    made, labels = self.set("shared"), self.data.labels
+    np.testing.assert_array_equal(made.labels, labels)
+    moved = made.images.astype(int) - self.data.images.astype(int)
+    free = (made.images > 0) & (made.images < 255)  # Not cut by the box.
+    for label in set(labels):
+      own = np.ma.array(moved, mask=~free)[labels == label]
+      self.assertLessEqual(np.ma.ptp(own, axis=0).max(), 1)
+    self.assertGreater(np.abs(moved).max(), 5)
+    self.assertEqual(found["target"], "next")
+    self.assertIn(
+      "## One perturbation for each class",
+      (self.workdir / "results.md").read_text(),
+    )
+    kind = KINDS["class_perturbation"]
+    done = kind.work(
+      self.study.plan.nodes["shared"].stage, self.study.num_images
+    )
+    self.assertEqual(done.gradients, 10 * 2 * 4)
+    classes = len(set(labels))
+    self.assertEqual(
+      kind.how_far(self.workdir / "shared"), f"with {classes} classes"
+    )
 
   @parameterized.parameters(
     ({"train_batch_size": 33}, "train_batch_size is 33, more than the 32 imag"),

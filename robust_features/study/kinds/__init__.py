@@ -7,6 +7,7 @@ from robust_features.study.graph import Kind
 from robust_features.study.kinds import (
   autoattack,
   carlini_wagner,
+  class_perturbation,
   combine,
   construct,
   curve,
@@ -29,6 +30,7 @@ from robust_features.study.kinds import (
 
 KINDS: dict[str, Kind] = {
   "construct": construct.KIND,
+  "class_perturbation": class_perturbation.KIND,
   "error_minimising": error_minimising.KIND,
   "select": select.KIND,
   "relabel": relabel.KIND,
