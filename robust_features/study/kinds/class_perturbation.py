@@ -70,15 +70,15 @@ def _load(study: Study, name: str, stage: Stage):
 
 
 def _report(found: dict[str, Any]):
-  rows = [["data set", "images", "led to", "source led", "before rounding",
+  rows = [["data set", "led to", "images", "source led", "before rounding",
            "moved (l2)", "linear on the change", "seconds"]]  # fmt: skip
   for name, result in found.items():
     mean = result["mean"]
     rows.append(
       [
         name,
-        str(result["num_examples"]),
         result["target"],
+        str(result["num_examples"]),
         tables.percent(mean["success"]),
         tables.percent(mean["success_before_rounding"]),
         f"{mean['moved_from_original']:.3f}",
@@ -87,7 +87,7 @@ def _report(found: dict[str, Any]):
       ]
     )
   title = "One perturbation for each class"
-  return [(title, [tables.aligned(rows, 3)])] if found else []
+  return [(title, [tables.aligned(rows, 2)])] if found else []
 
 
 def _shrink(stage: Any) -> None:
