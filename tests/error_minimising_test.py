@@ -157,7 +157,8 @@ class MakeTest(parameterized.TestCase):
       self.make(toys.folder(self), cfg)
 
   def test_the_record_is_json(self):
-    json.dumps(self.found.history)
+    history = self.found.history
+    self.assertEqual(json.loads(json.dumps(history)), history)
 
 
 class SettingsTest(parameterized.TestCase):

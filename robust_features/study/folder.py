@@ -76,3 +76,9 @@ def check_same(
     f"{directory} was made {what} ({'; '.join(fields[:5])}{more}); choose "
     "another --workdir or delete that folder"
   )
+
+
+def last_checkpoint(directory: pathlib.Path) -> int | None:
+  """Returns the number of a stage's newest checkpoint; None without any."""
+  paths = directory.glob("checkpoints/*")
+  return max((int(p.name) for p in paths if p.name.isdigit()), default=None)

@@ -8,10 +8,10 @@ import pathlib
 from typing import Any
 
 from robust_features import class_perturbation as making
-from robust_features.data import constructed
 from robust_features.runtime.logs import Stopwatch
-from robust_features.study import folder, provenance, settings
+from robust_features.study import settings
 from robust_features.study.graph import Kind, Study, Work
+from robust_features.study.kinds import resident
 from robust_features.study.report import tables
 
 
@@ -32,22 +32,11 @@ class Stage:
   class_perturbation: making.ClassPerturbationConfig
 
 
-def _preflight(study: Study, name: str, stage: Stage) -> None:
-  if study.streamed(stage.data):
-    raise ValueError(
-      f"stages.{name}.data must lie in memory: set data.{stage.data}.streamed "
-      "to False"
-    )
-
-
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
-  source = study.plan.data[stage.data]
   origin = {
     "source": stage.source,
     "source_digest": study.require(stage.source)["digest"],
-    "originals": source.name if source.source == "tfds" else source.source,
-    "git_commit": provenance.git_commit(),
-    "config": study.resolved(name),
+    **resident.origin(study, name, stage.data),
   }
   watch = Stopwatch()
   manifest = making.make(
@@ -55,18 +44,11 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     study.dataset(stage.data, "train"), directory, study.key(name), origin,
     name,
   )  # fmt: skip
-  kept = ("sha256", "mean", "num_examples", "separability")
   return {
-    **{field: manifest[field] for field in kept},
+    **{field: manifest[field] for field in resident.KEPT},
     "target": stage.class_perturbation.target,
     "seconds": watch.seconds(),
   }
-
-
-def _load(study: Study, name: str, stage: Stage):
-  del stage
-  with folder.remade(study.workdir / name):
-    return constructed.load(study.workdir / name / "data")
 
 
 def _report(found: dict[str, Any]):
@@ -118,8 +100,10 @@ KIND = Kind(
     "to image: a single change for all of a class does, and who trains on it "
     "learns the change."
   ),
-  load=_load,
-  preflight=_preflight,
+  load=resident.load,
+  preflight=lambda study, name, stage: resident.preflight(
+    study, name, stage.data
+  ),
   radii=lambda stage: [
     ("class_perturbation.attack", stage.class_perturbation.attack)
   ],

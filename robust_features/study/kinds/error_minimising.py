@@ -8,10 +8,9 @@ import pathlib
 from typing import Any
 
 from robust_features import error_minimising, evaluate, models
-from robust_features.data import constructed
-from robust_features.study import folder, provenance, settings
+from robust_features.study import folder, settings
 from robust_features.study.graph import Kind, Study, Work
-from robust_features.study.kinds import architecture
+from robust_features.study.kinds import architecture, resident
 from robust_features.study.report import tables
 
 
@@ -36,11 +35,7 @@ def _fitted(study: Study, stage: Stage) -> tuple[models.ModelConfig, str]:
 
 
 def _preflight(study: Study, name: str, stage: Stage) -> None:
-  if study.streamed(stage.data):
-    raise ValueError(
-      f"stages.{name}.data must lie in memory: set data.{stage.data}.streamed "
-      "to False"
-    )
+  resident.preflight(study, name, stage.data)
   cfg = stage.error_minimising
   shape = study.image_shape(name)
   size = study.num_images(stage.data, "train")
@@ -58,15 +53,9 @@ def _preflight(study: Study, name: str, stage: Stage) -> None:
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   network, _ = _fitted(study, stage)
   model = models.make_model(network)
-  source = study.plan.data[stage.data]
-  origin = {
-    "originals": source.name if source.source == "tfds" else source.source,
-    "git_commit": provenance.git_commit(),
-    "config": study.resolved(name),
-  }
   found = error_minimising.make(
     stage.error_minimising, model, study.dataset(stage.data, "train"),
-    directory, study.key(name), origin, name,
+    directory, study.key(name), resident.origin(study, name, stage.data), name,
     study.plan.run.checkpoint_every_seconds,
   )  # fmt: skip
   manifest, held_out = found.manifest, study.splits(stage.data).validation
@@ -74,21 +63,14 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   if held_out.num_examples:
     size = stage.error_minimising.batch_size
     clean = evaluate.accuracy(model, found.variables, held_out, size)
-  kept = ("sha256", "mean", "num_examples", "separability")
   return {
-    **{field: manifest[field] for field in kept},
+    **{field: manifest[field] for field in resident.KEPT},
     "history": found.history,
     "reached": found.reached,
     "stop_error": stage.error_minimising.stop_error,
     "clean_accuracy": clean,
     "seconds": found.seconds,
   }
-
-
-def _load(study: Study, name: str, stage: Stage):
-  del stage
-  with folder.remade(study.workdir / name):
-    return constructed.load(study.workdir / name / "data")
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
@@ -148,9 +130,8 @@ def _work(stage: Stage, num_images) -> Work:
 
 
 def _how_far(directory: pathlib.Path) -> str:
-  paths = directory.glob("checkpoints/*")
-  rounds = [int(path.name) for path in paths if path.name.isdigit()]
-  return f"after round {max(rounds)}" if rounds else ""
+  last = folder.last_checkpoint(directory)
+  return "" if last is None else f"after round {last}"
 
 
 KIND = Kind(
@@ -162,7 +143,7 @@ KIND = Kind(
     "Noise that brings a network's loss down leaves it nothing else to learn: "
     "who trains on such images knows the noise, and no clean image."
   ),
-  load=_load,
+  load=resident.load,
   preflight=_preflight,
   radii=lambda stage: [
     ("error_minimising.attack", stage.error_minimising.attack)

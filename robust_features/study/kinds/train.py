@@ -239,9 +239,8 @@ def _work(stage: Stage, num_images) -> Work:
 
 
 def _how_far(directory: pathlib.Path) -> str:
-  paths = directory.glob("checkpoints/*")
-  steps = [int(path.name) for path in paths if path.name.isdigit()]
-  return f"at step {max(steps)}" if steps else ""
+  last = folder.last_checkpoint(directory)
+  return "" if last is None else f"at step {last}"
 
 
 KIND = Kind(
