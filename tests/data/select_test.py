@@ -26,6 +26,10 @@ class SelectTest(absltest.TestCase):
     values = np.zeros(4)
     np.testing.assert_array_equal(select.extreme(values, 0.5, "top"), [0, 1])
     np.testing.assert_array_equal(select.extreme(values, 0.5, "bottom"), [2, 3])
+    # A sort that is not stable shows it on more than a few.
+    many = np.random.default_rng(0).integers(3, size=1000).astype(float)
+    want = np.flatnonzero(many == 2)[:100]
+    np.testing.assert_array_equal(select.extreme(many, 0.1, "top"), want)
 
 
 if __name__ == "__main__":
