@@ -1,10 +1,12 @@
 """Every shipped config: complete, valid, plain, described, and as recorded.
 
-After a wanted change of the quickstart, renew its golden text with
+After a wanted change of a config or of a recipe, renew the golden files with
 `python tests/configs_test.py renew`.
 """
 
+import hashlib
 import importlib.util
+import inspect
 import pathlib
 import subprocess
 import sys
@@ -19,6 +21,20 @@ from robust_features.study.parse import parse
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "quickstart.txt"
+DIGESTS = ROOT / "tests" / "golden" / "configs.txt"
+# Beside "" and "smoke".
+VARIANTS = {
+  "better_source": ("imported", "small"),
+  "cifar_answers": ("small",),
+  "cifar_nonrobust": ("cifar10_1",),
+  "cifar_robust": ("images",),
+  "cifar_transfer": ("small",),
+  "how_robust": ("small",),
+  "poisons": ("small",),
+  "restricted_imagenet_nonrobust": ("balanced",),
+  "restricted_imagenet_robust": ("balanced",),
+  "restricted_imagenet_standard": ("balanced",),
+}
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs").glob("*.py")))
 
 
@@ -37,6 +53,31 @@ def sections(node, path=""):
   for name, value in node.items():
     if isinstance(value, ml_collections.ConfigDict):
       yield from sections(value, f"{path}.{name}" if path else name)
+
+
+def digest(config):
+  return hashlib.sha256(str(config).encode()).hexdigest()[:16]
+
+
+def digests():
+  """Yields what every config and recipe is known by, a line each."""
+  for name in NAMES:
+    for variant in ("", "smoke", *VARIANTS.get(name, ())):
+      config = module(name).get_config(variant)
+      yield f"{name}:{variant} {digest(config)}"
+  # A sweep has an order; no config says what a recipe is by default.
+  yield f"grid {digest(recipes.grid('standard'))}"
+  samples = {str: "a", float: 0.5, tuple[str, ...]: ("a", "b"),
+             tuple[float, ...]: (0.5,)}  # fmt: skip
+  for name, recipe in inspect.getmembers(recipes, inspect.isfunction):
+    wanted = inspect.signature(recipe).parameters.values()
+    if name.endswith("_stage") or recipe.__module__.endswith("sections"):
+      args = [
+        samples.get(p.annotation, recipes.attack("l2", 1.0, 0.1, 3))
+        for p in wanted
+        if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+      ]
+      yield f"recipes.{name} {digest(recipe(*args))}"
 
 
 class ConfigsTest(parameterized.TestCase):
@@ -176,6 +217,13 @@ class ConfigsTest(parameterized.TestCase):
       found, GOLDEN.read_text(), "renew it: see this file's head"
     )
 
+  def test_every_number_is_as_recorded(self):
+    """Of all configs, their variants and what a recipe is by default."""
+    self.assertEqual(
+      list(digests()), DIGESTS.read_text().splitlines(),
+      "renew it, if that was wanted: see this file's head",
+    )  # fmt: skip
+
   def test_they_load_without_jax(self):
     """A sweep reads many; JAX takes seconds to import."""
     code = (
@@ -231,5 +279,6 @@ if __name__ == "__main__":
   if sys.argv[1:] == ["renew"]:
     GOLDEN.parent.mkdir(exist_ok=True)
     GOLDEN.write_text(f"{module('quickstart').get_config()}\n")
+    DIGESTS.write_text("".join(f"{line}\n" for line in digests()))
   else:
     absltest.main()
