@@ -27,7 +27,11 @@ def extreme(values: np.ndarray, fraction: float, end: str) -> np.ndarray:
       set.
   """
   order = np.argsort(-values, kind="stable")
-  count = round(fraction * len(values))
-  if end == "bottom":
-    return np.sort(order[len(values) - count :])
-  return np.sort(order[:count])
+  if end == "bottom":  # What is not of the top; a half is rounded once.
+    return np.sort(order[_count(1 - fraction, len(values)) :])
+  return np.sort(order[: _count(fraction, len(values))])
+
+
+def _count(fraction: float, num: int) -> int:
+  """Returns a share of a number; 1 - 0.7 is taken for 0.3."""
+  return round(round(fraction * num, 9))

@@ -22,6 +22,21 @@ class SelectTest(absltest.TestCase):
     np.testing.assert_array_equal(select.extreme(values, 0.2, "top"), [1])
     np.testing.assert_array_equal(select.extreme(values, 0.2, "bottom"), [2])
 
+  def test_they_part_it_where_a_half_is_rounded(self):
+    for num in range(1, 25):
+      values = np.random.default_rng(num).permutation(num)
+      for twentieth in range(1, 20):
+        fraction = twentieth / 20
+        top = select.extreme(values, fraction, "top")
+        bottom = select.extreme(values, 1 - fraction, "bottom")
+        np.testing.assert_array_equal(
+          np.sort(np.concatenate([top, bottom])), np.arange(num)
+        )
+        self.assertAlmostEqual(len(top), fraction * num, delta=0.5 + 1e-9)
+    whole = np.arange(3)
+    for end in ("top", "bottom"):
+      np.testing.assert_array_equal(select.extreme(whole, 1.0, end), whole)
+
   def test_among_equals_the_earlier_one_is_larger(self):
     values = np.zeros(4)
     np.testing.assert_array_equal(select.extreme(values, 0.5, "top"), [0, 1])

@@ -188,6 +188,58 @@ class CropTest(parameterized.TestCase):
       self.assertBetween(min(shares), 0.23, 0.35)
       self.assertBetween(max(shares), 0.85, 1.0)
 
+  def test_a_box_is_torchvisions(self):
+    """Half of the area at 4/3, at the last place; then what never fits."""
+
+    class Draws:
+      def __init__(self, share, aspect):
+        self.share, self.aspect, self.tries = share, aspect, 0
+
+      def uniform(self, low, high):
+        if high == 1.0:
+          self.tries += 1
+          return self.share * low / 0.25
+        np.testing.assert_allclose((low, high), np.log([3 / 4, 4 / 3]))
+        return np.log(self.aspect)
+
+      def integers(self, bound):
+        return bound - 1
+
+    rng = Draws(0.5, 4 / 3)
+    self.assertEqual(lazy.random_box(rng, 30, 40, 0.25), (9, 12, 21, 28))
+    self.assertEqual(rng.tries, 1)
+    rng = Draws(0.5, 3 / 4)
+    self.assertEqual(lazy.random_box(rng, 30, 40, 0.25), (2, 19, 28, 21))
+    # As wide and as high as the image is no more than it is.
+    self.assertEqual(lazy.random_box(Draws(1, 1), 9, 9, 0.25), (0, 0, 9, 9))
+    for shape, want in (((9, 50), (0, 19, 9, 12)), ((50, 9), (19, 0, 12, 9))):
+      rng = Draws(1.0, 1.0)
+      self.assertEqual(lazy.random_box(rng, *shape, 0.25), want)
+      self.assertEqual(rng.tries, 10)
+
+  def test_a_part_is_resized_as_pillow_does(self):
+    image = toys.dataset(1).images[0]
+    for values in (image, image[..., :1], image.astype(np.float32)):
+      found = lazy.resized(values, (1, 2, 6, 5), (4, 3))
+      self.assertEqual(found.shape, (4, 3, values.shape[-1]))
+      for channel in range(values.shape[-1]):
+        part = PIL.Image.fromarray(values[1:7, 2:7, channel].copy())
+        want = part.resize((3, 4), PIL.Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(found[..., channel], np.asarray(want))
+
+  def test_a_chunk_of_a_set_and_its_size(self):
+    data = toys.dataset(5).images
+    stream = lazy.of_array(data)
+    self.assertEqual(stream.size, data.size)
+    self.assertEqual(stream.image_nbytes, data[0].nbytes)
+    with mock.patch.object(lazy, "_CHUNK_BYTES", 2 * data[0].nbytes):
+      parts = list(lazy.chunks(stream))
+    self.assertEqual([len(part) for part in parts], [2, 2, 1])
+    np.testing.assert_array_equal(np.concatenate(parts), data)
+    with mock.patch.object(lazy, "_CHUNK_BYTES", 1):
+      self.assertLen(list(lazy.chunks(stream)), 5)
+    np.testing.assert_array_equal(list(stream), data)
+
   def test_the_seed_alone_decides(self):
     data = ds.streamed(toys.dataset(3, size=32)).images
     one, same, other = (

@@ -1,7 +1,9 @@
 """Prepared tfds data sets: what is read, and what is said of damage."""
 
+import dataclasses
 import pathlib
 import tempfile
+from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -9,7 +11,7 @@ from absl.testing import absltest
 from source_case import SourceTestCase, random_images
 from tensorflow_datasets.core import registered
 
-from robust_features.data import pixels, sources
+from robust_features.data import lazy, pixels, sources, tfds_source
 from robust_features.data.sources import DataConfig as config
 
 tfds.disable_progress_bar()
@@ -83,6 +85,40 @@ class TfdsTest(SourceTestCase):
       config("tfds", name="cifar10", data_dir=str(self.shared), image_size=16)
     )
     self.assertEqual(parts.train.image_shape, (16, 16, 3))
+
+  def test_streamed_with_a_size_or_none(self):
+    """The images' own size where none is told, and a crop of it."""
+    for fields in (
+      {},
+      {"image_size": 16},
+      {"image_size": 16, "short_side": 20},
+    ):
+      cfg = config("tfds", name="cifar10", data_dir=str(self.shared), **fields)
+      want, found = (
+        sources.load(dataclasses.replace(cfg, streamed=streamed)).test
+        for streamed in (False, True)
+      )
+      self.assertIsInstance(found.images, lazy.Images)
+      self.assertEqual(found.image_shape, want.image_shape)
+      np.testing.assert_array_equal(found.images[:], want.images)
+      np.testing.assert_array_equal(found.labels, want.labels)
+    index = want.images.shape[0] - 1
+    self.assertEqual(found.images.source.original(index).shape, (32, 32, 3))
+
+  def test_classes_that_are_grouped(self):
+    """In the order of the groups' first members; others are left out."""
+    names = tfds.builder("cifar10", data_dir=self.shared).info.features["label"]
+    third, first, last = (names.names[i] for i in (3, 0, 9))
+    groups = {third: "x", first: "y", last: "x"}
+    for streamed in (False, True):
+      with mock.patch.object(tfds_source, "_CHUNK", 4):
+        train, _ = tfds_source.load(
+          "cifar10", str(self.shared), 0, streamed=streamed, groups=groups
+        )
+      self.assertEqual(train.class_names, ("x", "y"))
+      index = train.images[:][:, 0, 0, 0].astype(int)
+      self.assertCountEqual(index % 10, 3 * [3, 0, 9])
+      np.testing.assert_array_equal(train.labels, index % 10 == 0)
 
   def test_missing(self):
     cfg = config("tfds", name="cifar10", data_dir="/no/such/folder")

@@ -25,7 +25,7 @@ class BatchesTest(parameterized.TestCase):
     self.assertTrue(all(len(part) == 2 for part, _ in found))
 
   @parameterized.parameters(
-    (250, 53, 54), (16, 53, 16), (15, 53, 16), (8, 3, 4)
+    (250, 53, 54), (16, 53, 16), (15, 53, 16), (8, 3, 4), (4, 4, 4), (1, 9, 2)
   )
   def test_even_batch(self, batch_size, num, want):
     self.assertEqual(batching.even_batch(batch_size, num), want)
@@ -46,6 +46,38 @@ class MapBatchesTest(parameterized.TestCase):
     np.testing.assert_array_equal(found["rows"][:, 1], indices)
     self.assertEqual(sum(bar.moves), 5)
     self.assertTrue(all(len(part) == batch_size for part in seen))
+
+  def test_what_is_fed_goes_with_its_batch(self):
+    indices, order = np.array([5, 3, 8]), []
+
+    def feed(parts):
+      np.testing.assert_array_equal(parts, [[5, 3], [8, 8]])
+      return iter([("first", 1), ("second", 2)])
+
+    def function(part, name, number):
+      order.append((name, number))
+      return part * number
+
+    found = batching.map_batches(function, indices, 2, feed=feed)
+    np.testing.assert_array_equal(found, [5, 3, 16])
+    self.assertEqual(order, [("first", 1), ("second", 2)])
+
+  def test_a_batch_is_fetched_while_the_next_one_runs(self):
+    order = []
+
+    class Found(Bar):
+      def update(self, count):
+        order.append(("fetched", count))
+
+    def function(part):
+      order.append("runs")
+      return part
+
+    batching.map_batches(function, np.arange(5), 2, bar=Found())
+    self.assertEqual(
+      order,
+      ["runs", "runs", ("fetched", 2), "runs", ("fetched", 2), ("fetched", 1)],
+    )
 
   def test_stops_between_batches_unless_told_not_to(self):
     self.addCleanup(preemption.reset)

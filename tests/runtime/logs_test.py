@@ -52,6 +52,25 @@ class LoggerTest(absltest.TestCase):
     self.write([20], first_step=15)
     self.assertEqual([r["step"] for r in self.records()], [5, 10, 20])
 
+  def test_the_board_is_told_the_step_and_what_of_before_is_void(self):
+    with mock.patch.object(logs.board, "writer") as writer:
+      logger = logs.Logger(self.folder, 10)
+      logger.scalars(15, {"train/loss": 0.5})
+      logger.images(20, "grid", np.zeros((1, 1, 3), np.uint8))
+      logger.close()
+    writer.assert_called_once_with(self.folder / "tensorboard", purge_step=11)
+    board = writer.return_value
+    board.add_scalar.assert_called_once_with("train/loss", 0.5, 15)
+    (name, _, step), how = board.add_image.call_args
+    self.assertEqual((name, step, how), ("grid", 20, {"dataformats": "HWC"}))
+    board.close.assert_called_once_with()
+
+  def test_without_a_board(self):
+    with mock.patch.object(logs.board, "is_installed", return_value=False):
+      self.write([5])
+    self.assertEqual([r["step"] for r in self.records()], [5])
+    self.assertFalse((self.folder / "tensorboard").exists())
+
   def test_images(self):
     logger = logs.Logger(self.folder)
     picture = np.random.default_rng(0).integers(256, size=(40, 40, 3))
@@ -121,6 +140,36 @@ class ClockTest(absltest.TestCase):
 
   def test_a_terminal_gets_a_bar(self):
     self.assertIn("\r", self.lines(1, isatty=True))
+
+  def test_a_minute_is_not_a_second_less(self):
+    """A look at the clock is 20 s later; the first is of the new bar."""
+    clock = itertools.count(step=20.0)
+    stream = io.StringIO()
+    with mock.patch.object(logs.time, "monotonic", side_effect=clock):
+      bar = logs._Lines(total=4, desc="name", file=stream)
+      bar.display()  # At 40 s.
+      self.assertEqual(stream.getvalue(), "")
+      bar.display()  # At 60 s, and so told at 80.
+      self.assertLen(stream.getvalue().splitlines(), 1)
+      bar.display()
+      self.assertLen(stream.getvalue().splitlines(), 1)
+      bar.display("a message")
+      self.assertLen(stream.getvalue().splitlines(), 1)
+
+  def test_bars_and_lines_of_the_first_process_alone(self):
+    with mock.patch("jax.process_index", return_value=1):
+      self.assertTrue(logs.progress(10, "name").disable)
+      with mock.patch.object(logs.tqdm.tqdm, "write") as write:
+        logs.say("text")
+    write.assert_not_called()
+    with mock.patch.object(logs.tqdm.tqdm, "write") as write:
+      logs.say("text")
+    write.assert_called_once_with("text")
+    with logs.progress(10, "name") as bar:
+      self.assertFalse(bar.disable)
+      self.assertFalse(bar.leave)
+      self.assertTrue(bar.dynamic_ncols)
+      self.assertEqual((bar.mininterval, bar.unit), (0.5, "it"))
 
   def test_describe(self):
     found = logs.describe({"train/loss": 1.23456, "train/accuracy": 0.5})

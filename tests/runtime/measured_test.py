@@ -55,6 +55,19 @@ class PartsTest(absltest.TestCase):
     np.testing.assert_array_equal(squares, [1, 4])
     self.assertEqual(function.calls, 2)
 
+  def test_files_are_named_by_their_first_example(self):
+    """And hold more arrays than ten, in their order."""
+
+    def many(indices):
+      return [indices + i for i in range(12)]
+
+    indices = np.array([42, 7])
+    for _ in range(2):
+      found = Measured(str(self.root)).run("a", indices, many)
+      np.testing.assert_array_equal(found, [indices + i for i in range(12)])
+    (path,) = self.root.iterdir()
+    self.assertEqual(path.name, "a-000042.npz")
+
   def test_nothing_is_kept_without_a_directory(self):
     function = Counted()
     for _ in range(2):
