@@ -1,5 +1,6 @@
 """Every model: parameter count, shapes, BatchNorm modes, types, configs."""
 
+import dataclasses
 import functools
 
 import chex
@@ -96,6 +97,61 @@ class SizeTest(parameterized.TestCase):
     self.assertEqual(models.num_params(variables["params"]), num)
     kernel = variables["params"]["linear"]["kernel"]
     self.assertEqual(kernel.shape, (representation, 10))
+
+  def test_how_the_small_ones_are_built(self):
+    """What a parameter count does not tell; others: `parity_test`."""
+    for name, strides, norm, pool in (
+      ("cnn", (1, 2, 2), "batch", 2), ("cnn4", (2, 2, 1, 2), "batch", 2),
+      ("plain_cnn", (1, 2, 2), "none", 2),
+      ("plain_strided_cnn", (2, 2, 1), "none", 2),
+      ("strided_cnn4", (2, 2, 2, 1), "batch", 2),
+    ):  # fmt: skip
+      net = models.make_model(models.ModelConfig(name))
+      self.assertEqual((net.strides, net.norm, net.pool), (strides, norm, pool))
+      wide = models.make_model(models.ModelConfig(name, width=7))
+      self.assertEqual((wide.width, wide.strides), (7, strides))
+    net = models.make_model(models.ModelConfig("mlp", width=7))
+    self.assertEqual(net.hidden, (7, 7))
+
+  @parameterized.parameters("cnn", "mlp", "plain_strided_cnn")
+  def test_the_small_ones_by_numpy(self, name):
+    """Convolutions of nine shifted products, means of squares, no JAX."""
+    cfg = models.ModelConfig(
+      name, width=2, num_classes=3, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)
+    )
+    net = models.make_model(cfg)
+    x = np.random.default_rng(1).uniform(size=(2, 8, 8, 3))
+    variables = models.init_variables(net, jax.random.key(1), x.shape[1:])
+    found = net.apply(variables, jnp.asarray(x, jnp.float32))
+    params = jax.tree.map(np.asarray, variables["params"])
+    y = (x - np.array(cfg.mean)) / np.array(cfg.std)
+    if name == "mlp":
+      y = y.transpose(0, 3, 1, 2).reshape(2, -1)
+      for layer in ("hidden1", "hidden2"):
+        y = y @ params[layer]["kernel"] + params[layer]["bias"]
+        y = np.maximum(y, 0)
+    else:
+      for i, stride in enumerate(net.strides, 1):
+        kernel, size = params[f"conv{i}"]["kernel"], y.shape[1]
+        padded = np.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        y = sum(
+          padded[:, a : a + size, b : b + size] @ kernel[a, b]
+          for a in range(3)
+          for b in range(3)
+        )[:, ::stride, ::stride]
+        if name == "cnn":
+          y = y / np.sqrt(1 + 1e-5)  # Of the fresh statistics.
+        else:
+          y = y + params[f"conv{i}"]["bias"]
+        y = np.maximum(y, 0)
+      size = y.shape[1] // 2
+      y = y.reshape(2, size, 2, size, 2, -1).mean(axis=(2, 4))
+      y = y.transpose(0, 3, 1, 2).reshape(2, -1)
+    np.testing.assert_allclose(found.representation, y, atol=1e-5)
+    linear = params["linear"]
+    np.testing.assert_allclose(
+      found.logits, y @ linear["kernel"] + linear["bias"], atol=1e-5
+    )
 
   @parameterized.parameters(
     "cnn4",
@@ -320,6 +376,49 @@ class ConfigTest(parameterized.TestCase):
   def test_errors_name_the_field(self, fields, message):
     with self.assertRaisesRegex(ValueError, message):
       models.ModelConfig(**fields)
+
+  def test_what_is_not_told(self):
+    cfg = models.ModelConfig("mlp")
+    want = ("mlp", 10, 0, "float32", models.DEFAULT_MEAN, models.DEFAULT_STD,
+            (), False, "own")  # fmt: skip
+    self.assertEqual(dataclasses.astuple(cfg), want)
+    # The least of each is taken, and so are two classes and no width.
+    models.ModelConfig("mlp", num_classes=2, width=0)
+    models.ModelConfig("mlp", num_classes=0, mean=(), std=())
+
+  def test_the_data_tell_what_was_left_to_them(self):
+    left = models.ModelConfig("mlp", num_classes=0, mean=(), std=())
+    found = models.fitted(left, 7, (0.5,), (0.25,))
+    self.assertEqual(
+      (found.num_classes, found.mean, found.std), (7, (0.5,), (0.25,))
+    )
+    told = models.ModelConfig("mlp", 7, mean=(0.1,), std=(0.2,))
+    self.assertEqual(models.fitted(told, 7, (0.5,), (0.25,)), told)
+    with self.assertRaisesRegex(ValueError, "num_classes is 7, but .* have 8"):
+      models.fitted(told, 8, (0.5,), (0.25,))
+    for field, value in (("num_classes", 0), ("mean", ()), ("std", ())):
+      cfg = dataclasses.replace(left, num_classes=2, mean=(1.0,), std=(1.0,))
+      object.__setattr__(cfg, field, value)
+      with self.assertRaisesRegex(ValueError, f"^{field} is .* the data's"):
+        models.make_model(cfg)
+
+  @parameterized.parameters(
+    ({"name": "mlp", "kwargs": {"a": 1}}, "kwargs are for .*; mlp takes none"),
+    (
+      {"name": "a.b:C", "kwargs": {"a": {}}},
+      r"kwargs.a must be a number.*\{\}",
+    ),
+    ({"name": "mlp", "remat": True}, "remat is for resnet18.* False for mlp"),
+    ({"name": "a.b"}, "'package.module:factory', got 'a.b'"),
+  )
+  def test_what_does_not_go_together(self, fields, message):
+    with self.assertRaisesRegex(ValueError, message):
+      models.ModelConfig(**fields)
+
+  def test_kwargs_are_sorted_pairs(self):
+    cfg = models.ModelConfig("a.b:C", kwargs={"b": [1, [2.5]], "a": None})
+    self.assertEqual(cfg.kwargs, (("a", None), ("b", (1, (2.5,)))))
+    hash(cfg)
 
   def test_lists_become_tuples(self):
     cfg = models.ModelConfig("mlp", mean=[0, 0, 0], std=[1, 1, 1])

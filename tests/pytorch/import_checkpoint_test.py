@@ -1,6 +1,7 @@
 """PyTorch checkpoints in and out: wrappers, refusals, round trips."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import pathlib
@@ -14,10 +15,11 @@ import safetensors
 import safetensors.numpy
 from absl.testing import absltest, parameterized
 
-from robust_features import models
+from robust_features import models, trained
 from robust_features.pytorch import (
   export_checkpoint,
   import_checkpoint,
+  model_card,
   state_dict,
 )
 from robust_features.runtime import checkpoint, files
@@ -176,6 +178,84 @@ class ConvertTest(parameterized.TestCase):
     back, again = import_checkpoint.convert(arch, state, **constants)
     self.assertEqual(back, cfg)
     trees_equal(again, variables)
+
+
+class NamesTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("vgg16", "conv1", "features.0"), ("vgg16", "bn1", "features.1"),
+    ("vgg16", "conv2", "features.3"), ("vgg16", "conv3", "features.7"),
+    ("vgg16", "conv13", "features.40"), ("vgg16", "bn13", "features.41"),
+    ("vgg16", "linear", "classifier"), ("resnet50_imagenet", "linear", "fc"),
+    ("wrn_28_10", "block2_3", "block2.layer.3"), ("mlp", "hidden1", "hidden1"),
+  )  # fmt: skip
+  def test_names(self, arch, ours, theirs):
+    for leaf, name in (
+      ("kernel", "weight"), ("scale", "weight"), ("bias", "bias"),
+      ("mean", "running_mean"), ("var", "running_var"),
+    ):  # fmt: skip
+      found = state_dict.torch_name(arch, (ours, leaf))
+      self.assertEqual(found, f"{theirs}.{name}")
+    found = state_dict.torch_name("resnet18", ("layer1_0", "conv1", "kernel"))
+    self.assertEqual(found, "layer1.0.conv1.weight")
+
+  def test_layouts_orders_and_counters(self):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    weights = rng.normal(size=(6, 7)).astype(np.float32)
+    one = np.ones(5, np.float32)
+    variables = {
+      "batch_stats": {"bn10": {"var": one}, "bn2": {"var": 2 * one}},
+      "params": {
+        "conv10": {"kernel": kernel}, "conv2": {"kernel": kernel + 1},
+        "linear": {"kernel": weights, "bias": one},
+      },
+    }  # fmt: skip
+    state = state_dict.to_torch("mlp", variables)
+    self.assertEqual(
+      list(state),
+      ["conv2.weight", "conv10.weight", "linear.weight", "linear.bias",
+       "bn2.running_var", "bn2.num_batches_tracked", "bn10.running_var",
+       "bn10.num_batches_tracked"],
+    )  # fmt: skip
+    np.testing.assert_array_equal(
+      state["conv10.weight"], np.einsum("hwio->oihw", kernel)
+    )
+    np.testing.assert_array_equal(state["linear.weight"], weights.T)
+    counter = state["bn2.num_batches_tracked"]
+    self.assertEqual((counter.shape, counter.dtype, counter), ((), np.int64, 0))
+    self.assertTrue(all(t.flags["C_CONTIGUOUS"] for t in state.values()))
+    bare, mean, std = state_dict.tidy(state)
+    self.assertEqual((mean, std), (None, None))
+    self.assertNotIn("bn2.num_batches_tracked", bare)
+    again = state_dict.from_torch("mlp", bare, variables)
+    trees_equal(again["params"]["conv10"], variables["params"]["conv10"])
+    trees_equal(again["params"]["linear"], variables["params"]["linear"])
+    trees_equal(again["batch_stats"]["bn2"], variables["batch_stats"]["bn2"])
+
+  def test_how_many_problems_are_told(self):
+    """Three by name and the number of the rest."""
+    bias = {"bias": np.zeros(1, np.float32)}
+    for num, tail in ((3, "$"), (4, " and 1 more$"), (5, " and 2 more$")):
+      template = {"params": {f"a{i}": bias for i in range(num)}}
+      names = "; ".join(f"a{i}.bias is missing" for i in range(3))
+      with self.assertRaisesRegex(ValueError, f"^not a mlp: {names}{tail}"):
+        state_dict.from_torch("mlp", {}, template)
+
+  def test_constants_of_any_shape_are_their_shortest_decimals(self):
+    for mean, std in (("mu", "sigma"), ("normalize.mean", "normalize.std")):
+      state = {
+        mean: np.float32(MEAN).reshape(1, 3, 1, 1), std: np.float32([0.25]),
+        "fc.bias": np.ones(2),
+      }  # fmt: skip
+      bare, *found = state_dict.tidy(state)
+      self.assertEqual(found, [MEAN, (0.25,)])
+      self.assertEqual(list(bare), ["fc.bias"])
+
+  def test_numbers_before_all_names_are_a_sequentials(self):
+    state = {"0.a": np.ones(1), "1.b.c": np.ones(1)}
+    self.assertEqual(list(state_dict.tidy(state)[0]), ["a", "b.c"])
+    state["model.d"] = np.ones(1)
+    self.assertEqual(list(state_dict.tidy(state)[0]), ["0.a", "1.b.c", "d"])
 
 
 class ReadTest(parameterized.TestCase):
@@ -341,6 +421,86 @@ class CommandTest(absltest.TestCase):
     found, metadata = checkpoint.load_variables(again, like)
     trees_equal(found, variables)
     self.assertEqual(models.ModelConfig(**metadata["model"]), cfg)
+
+  def test_a_card_tells_every_setting_and_no_folder(self):
+    cfg, variables = tiny()
+    found = trained.Trained(cfg, variables, {"source": "/home/me/a.pt", "n": 1})
+    folder = self.folder / "stage"
+
+    def lines():
+      text = model_card.render(found, "a.safetensors", folder, "best")
+      return text.splitlines()
+
+    digest = checkpoint.digest(variables)
+    head = ["- weights: best", f"- sha256 of the variables: `{digest}`"]
+    for told, want in (
+      (None, ["- source: `a.pt`", "- n: `1`"]),
+      ({"n": 2, "rate": 0.5, "data": "/home/me/photos", "name": "x/y",
+        "stage": {"kind": "train"}, "sizes": [1]},
+       ["- source: `a.pt`", "- n: `2`", "- rate: `0.5`", "- data: `photos`",
+        "- name: `x/y`"]),
+    ):  # fmt: skip
+      if told:
+        files.write_json(folder / "config.json", told)
+      at = lines().index("## Origin")
+      self.assertEqual(lines()[at + 2 : at + 4 + len(want)], head + want)
+      self.assertNotIn("## Measured", lines())
+    num = models.num_params(variables["params"])
+    self.assertIn(f"{num:,} parameters, 10 classes.", " ".join(lines()))
+    self.assertIn(f"# {ARCH}", lines())
+    (normal,) = (line for line in lines() if line.startswith("mean, std"))
+    self.assertEqual(
+      normal,
+      "mean, std = torch.tensor([0.4914, 0.4822, 0.4465]), "
+      "torch.tensor([0.2023, 0.1994, 0.201])",
+    )
+
+  def test_what_a_command_prints_and_records(self):
+    source = self.folder / "source.safetensors"
+    source.write_bytes(safetensors.numpy.save(robustness_state()))
+    out = self.folder / "imported"
+    status, text, err = run(
+      import_checkpoint.main, f"--arch={ARCH}", f"--width={WIDTH}",
+      f"--checkpoint={source}", f"--out={out}", "--mean=0.5", "--std=0.25",
+    )  # fmt: skip
+    self.assertEqual((status, err), (0, ""))
+    cfg, variables = tiny()
+    num = models.num_params(variables["params"])
+    sha256 = files.sha256(source.read_bytes())
+    self.assertIn(f"{num:,} parameters", text)
+    # What is given goes before what the file says.
+    given = dataclasses.replace(cfg, mean=(0.5,), std=(0.25,))
+    found = trained.load(out)
+    self.assertEqual(found.config, given)
+    self.assertEqual(found.origin["source"], "source.safetensors")
+    self.assertEqual(found.origin["source_sha256"], sha256)
+    target = self.folder / "a.safetensors"
+    status, text, err = run(
+      export_checkpoint.main, f"--checkpoint={out}", f"--out={target}"
+    )
+    self.assertEqual((status, err), (0, ""))
+    self.assertEqual(
+      text, f"{target} and its card: {ARCH}, {num:,} parameters\n"
+    )
+    self.assertIn("- weights: last", target.with_suffix(".md").read_text())
+    with safetensors.safe_open(target, "numpy") as file:
+      metadata = file.metadata()
+    self.assertEqual(metadata["format"], "pt")
+    self.assertEqual(models.ModelConfig(**json.loads(metadata["model"])), given)
+    # An export of one architecture is not believed of another.
+    status, _, err = run(
+      import_checkpoint.main, "--arch=cnn", f"--checkpoint={target}",
+      f"--out={self.folder / 'other'}",
+    )  # fmt: skip
+    self.assertEqual(status, 1)
+    self.assertIn("--mean and --std", err)
+    # A width that is given goes before the file's.
+    status, _, err = run(
+      import_checkpoint.main, f"--arch={ARCH}", "--width=8",
+      f"--checkpoint={target}", f"--out={self.folder / 'other'}",
+    )  # fmt: skip
+    self.assertEqual(status, 1)
+    self.assertIn("conv1.weight is [4, 3, 3, 3], should be [8, 3, 3, 3]", err)
 
   def test_errors_are_one_line_and_leave_nothing(self):
     source = self.folder / "source.safetensors"
