@@ -37,6 +37,15 @@ class Linear(nn.Module):
     return Outputs(flat @ kernel + bias[None], flat)
 
 
+class Dropping(nn.Module):
+  """A linear network with dropout."""
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    flat = x.reshape(x.shape[0], -1)
+    return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(flat))
+
+
 def linear_variables(kernel, bias=None):
   """Returns variables of `Linear` from a `[D, K]` kernel."""
   kernel = np.asarray(kernel, np.float32)

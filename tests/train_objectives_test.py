@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,15 +114,6 @@ EXTRAS["all"] = functools.reduce(lambda a, b: a | b, EXTRAS.values())
 EXTRAS["distil"] = {"distil_weight": 0.6, "distil_temperature": 3.0}
 
 
-class Dropping(nn.Module):
-  """A linear network with dropout."""
-
-  @nn.compact
-  def __call__(self, x, train=False):
-    flat = x.reshape(x.shape[0], -1)
-    return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(flat))
-
-
 def compiled(model, cfg, adversary=None, teacher=None):
   """Returns `train_step`, compiled for a recipe of one step an epoch."""
   return jax.jit(
@@ -220,7 +210,7 @@ class StepTest(parameterized.TestCase):
     )
 
   def test_dropout_is_drawn_anew_in_every_pass(self):
-    model = models.from_linen(Dropping())
+    model = models.from_linen(toys.Dropping())
     x, y = jnp.full((4, *SHAPE), 0.5), jnp.zeros(4, jnp.int32)
     variables = models.init_variables(model, jax.random.key(0), SHAPE)
     ones, twos = (
@@ -232,6 +222,50 @@ class StepTest(parameterized.TestCase):
     )  # fmt: skip
     # What differs is the divergence, none where all units are the same.
     self.assertGreater(float(jnp.abs(ones - twos).max()), 1e-3)
+
+  def test_dropout_has_keys_of_its_own(self):
+    """For the step of adversarial weights, and for each part of a batch."""
+    model = models.from_linen(toys.Dropping())
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.uniform(size=(6, *SHAPE)), jnp.float32)
+    y = jnp.asarray(rng.integers(3, size=6), jnp.int32)
+    cfg = toys.recipe(
+      batch_size=6, schedule="constant", momentum=0.0, weight_decay=0.0
+    )
+    begin = train_step.init_state(model, cfg, 1, SHAPE, jax.random.key(0))
+    key = jax.random.key(1)
+
+    @jax.jit
+    def gradients(params, x, y, key):
+      def loss(params):
+        return train_objectives.descended(
+          model, {"params": params}, x, x, y, key, trades_beta=0.0,
+          loss_fn=lambda outputs: losses.cross_entropy(outputs.logits, y),
+        ).loss.mean()  # fmt: skip
+
+      return jax.grad(loss)(params)
+
+    up = gradients(begin.params, x, y, jax.random.fold_in(key, 0))
+    up = train_objectives.worst_weights(begin.params, up, 0.5)
+    parts = [
+      gradients(begin.params, x[j::3], y[j::3], jax.random.fold_in(key, j))
+      for j in range(3)
+    ]
+    for changes, wanted in (
+      ({"awp_gamma": 0.5}, gradients(up, x, y, key)),
+      ({"accumulate_steps": 3},
+       jax.tree.map(lambda *g: sum(g) / 3, *parts)),
+    ):  # fmt: skip
+      step = compiled(model, dataclasses.replace(cfg, **changes))
+      found = step(begin, x, y, toys.keys(6), model_key=key).params
+      jax.tree.map(
+        lambda new, old, g: np.testing.assert_allclose(
+          new, old - 0.05 * g, rtol=1e-5, atol=1e-6
+        ),
+        found,
+        begin.params,
+        wanted,
+      )
 
 
 class ObjectivesTest(parameterized.TestCase):

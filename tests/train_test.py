@@ -86,6 +86,9 @@ class ScheduleTest(parameterized.TestCase):
     ("linear", 1.0, {0: 0.02, 4: 0.1, 9: 0.2, 10: 0.2, 25: 0.1, 40: 0.0}),
     ("constant", 0.5, {0: 0.04, 4: 0.2, 30: 0.2}),
     ("step", 1.0, {0: 0.02, 9: 0.2, 20: 0.02}),
+    ("step", 2.0, {0: 0.01, 19: 0.2, 20: 0.02, 39: 0.02}),
+    # 3.8 steps are four.
+    ("constant", 0.38, {0: 0.05, 3: 0.2, 4: 0.2}),
   )
   def test_learning_rate(self, schedule, warmup, points):
     cfg = toys.recipe(
@@ -447,13 +450,16 @@ class PromisesTest(absltest.TestCase):
       augment=augment.AugmentConfig(2, True, 0.2, 2.0),
       adversary=AttackConfig("l2", 0.4, 0.2, 1, start="random"),
     )  # fmt: skip
-    data, model, key = toys.dataset(20), toys.Linear(3), jax.random.key(7)
+    data, key = toys.dataset(20), jax.random.key(7)
+    model = models.from_linen(toys.Dropping())
     found = train.train(
       cfg, STRAIGHT, model, data, toys.dataset(4, seed=1),
       toys.folder(self), key,
     )  # fmt: skip
     steps = 20 // 8  # The last four of every epoch are left out.
-    init, order, step_key = (jax.random.fold_in(key, i) for i in range(3))
+    init, order, step_key, _, model_key = (
+      jax.random.fold_in(key, i) for i in range(5)
+    )
     state = train_step.init_state(model, cfg, steps, (8, 8, 3), init)
     take = jax.jit(
       functools.partial(
@@ -479,11 +485,15 @@ class PromisesTest(absltest.TestCase):
       augments, attacks_ = keys_of(jnp.int32(step), indices)
       x = ds.to_float(data.images[indices])
       x = changed(x, augments)
-      state = take(state, x, jnp.asarray(data.labels[indices]), attacks_)
-    for name, value in found.variables["params"].items():
-      np.testing.assert_allclose(
-        value, state.params[name], rtol=1e-5, atol=1e-6
-      )
+      state = take(
+        state, x, jnp.asarray(data.labels[indices]), attacks_,
+        model_key=jax.random.fold_in(model_key, step),
+      )  # fmt: skip
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+      found.variables["params"],
+      state.params,
+    )
 
 
 class DriverTest(parameterized.TestCase):

@@ -83,9 +83,35 @@ class AugmentTest(parameterized.TestCase):
     np.testing.assert_array_equal(first, again)
     self.assertFalse(np.array_equal(first, other))
 
+  def test_order_and_keys_are_those_of_its_pieces(self):
+    """Crop, flip, jitter, rotate, lighting, each with a key of its own."""
+    x, cfg = images(6), config(
+      pad=2, flip=True, jitter=0.4, rotate=40.0, lighting=0.3
+    )  # fmt: skip
+
+    @jax.jit
+    def by_hand(image, key):
+      crop, flip, colour, turn, light = jax.random.split(key, 5)
+      image = augment.shift(image, jax.random.randint(crop, (2,), -2, 3), 2)
+      flipped = jax.random.bernoulli(flip)
+      image = jnp.where(flipped, image[:, ::-1], image)
+      factors = jax.random.uniform(colour, (3,), minval=0.6, maxval=1.4)
+      image = augment.jitter(image, factors)
+      degrees = jax.random.uniform(turn, minval=-40.0, maxval=40.0)
+      image = augment.rotate(image, jnp.deg2rad(degrees))
+      weights = 0.3 * jax.random.normal(light, (3,))
+      return augment.lighting(image, weights), flipped
+
+    found, flips = augmented(x, keys(6), cfg), set()
+    for i in range(6):
+      want, flipped = by_hand(x[i], keys(6)[i])
+      np.testing.assert_allclose(found[i], want, atol=1e-5)
+      flips.add(bool(flipped))
+    self.assertLen(flips, 2)
+
   def test_stays_in_the_box_and_keeps_shape_and_type(self):
     x = images(64)
-    cfg = config(pad=2, flip=True, jitter=1.0, rotate=30.0)
+    cfg = config(pad=2, flip=True, jitter=1.0, rotate=30.0, lighting=1.0)
     out = augmented(x, keys(64), cfg)
     self.assertEqual(out.shape, x.shape)
     self.assertEqual(out.dtype, jnp.float32)
@@ -96,8 +122,9 @@ class AugmentTest(parameterized.TestCase):
     x = images(2, channels=1)
     cfg = config(pad=1, flip=True, rotate=2.0)
     self.assertEqual(augmented(x, keys(2), cfg).shape, x.shape)
-    with self.assertRaisesRegex(ValueError, "jitter needs 3 channels"):
-      augmented(x, keys(2), config(jitter=0.25))
+    for field in ("jitter", "lighting"):
+      with self.assertRaisesRegex(ValueError, f"{field} needs 3 channels"):
+        augmented(x, keys(2), config(**{field: 0.25}))
 
 
 class PiecesTest(parameterized.TestCase):
@@ -124,6 +151,22 @@ class PiecesTest(parameterized.TestCase):
     y = np.clip(saturation * y + (1 - saturation) * (y @ luma)[..., None], 0, 1)
     factors = jnp.array([brightness, contrast, saturation], jnp.float32)
     np.testing.assert_allclose(augment.jitter(x, factors), y, atol=1e-6)
+
+  def test_lighting_is_alexnets(self):
+    """Krizhevsky et al. 2012, section 4.1: P (alpha lambda) on every pixel."""
+    (x,) = images(1)
+    weights = np.array([0.1, -1.0, 2.0], np.float32)
+    components = np.array(
+      [[-0.5675, 0.7192, 0.4009],
+       [-0.5808, -0.0045, -0.8140],
+       [-0.5836, -0.6948, 0.4203]]
+    )  # fmt: skip
+    colour = components @ (weights * [0.2175, 0.0188, 0.0045])
+    np.testing.assert_allclose(
+      augment.lighting(x, weights), np.clip(x + colour, 0, 1), atol=1e-6
+    )
+    bright = augment.lighting(x, jnp.asarray([-9.0, 0.0, 0.0]))
+    np.testing.assert_array_equal(bright, np.ones_like(x))
 
   def test_jitter_factors_span_their_range(self):
     # Mid-grey images show the brightness factor alone.
@@ -169,6 +212,9 @@ class ConfigTest(parameterized.TestCase):
     ({"jitter": 1.1}, "jitter .*got 1.1"),
     ({"jitter": "3"}, "jitter .*got '3'"),
     ({"rotate": -2.0}, "rotate .*got -2.0"),
+    ({"rotate": 181.0}, "rotate .*got 181.0"),
+    ({"lighting": 1.5}, "lighting .*got 1.5"),
+    ({"resized_crop": 8.0}, "resized_crop .*got 8.0"),
   )
   def test_refuses(self, change, message):
     with self.assertRaisesRegex(ValueError, message):

@@ -73,6 +73,28 @@ class ScheduleTest(absltest.TestCase):
     self.assertFalse(result.tally.success.any())
     np.testing.assert_array_equal(result.tally.x_adv, x)
 
+  def test_which_target_each_run_aims_at(self):
+    """Every target has its restarts before the next one's turn."""
+    w = jnp.asarray(np.eye(48, 5), jnp.float32)
+    logits_fn = jax.tree_util.Partial(_linear_logits, w)
+    x = jnp.full((1, 4, 4, 3), 0.5).at[0, 0, 0, 0].set(0.9)
+    example = _example(x)._replace(targets=jnp.asarray([[3, 1]], jnp.int32))
+    cfg = apgd.ApgdConfig(
+      "linf", 0.1, "cw_margin_targeted", num_steps=1, num_restarts=2,
+      num_targets=2,
+    )  # fmt: skip
+    step = jax.jit(lambda s: apgd.step(logits_fn, example, s, cfg))
+    state, climbed = apgd.init(example, cfg), []
+    for rank in range(4):
+      self.assertEqual(state.rank.tolist(), [rank])
+      for _ in range(2):
+        state = step(state)
+      # The logit of entry t grows by z_t alone.
+      grad = state.run.grad_best.reshape(-1)[:5]
+      climbed.append(int(grad.argmax()))
+    self.assertEqual(climbed, [3, 3, 1, 1])
+    self.assertTrue(state.tally.done.all())
+
 
 def _published_halvings(losses, num_steps):
   """The published rule on losses `[T + 1]`, for one example, in plain Python.
@@ -108,7 +130,54 @@ def _published_halvings(losses, num_steps):
   return found, stalls
 
 
-class CheckpointTest(absltest.TestCase):
+def _published_run(w1, w2, x, start, norm, eps, num_steps):
+  """One run of the published code on one example, in float64.
+
+  The loss is `tanh(z w1) w2`.
+
+  Returns:
+    (points evaluated `[T + 1, D]`, how often the step was halved).
+  """
+
+  def evaluate(z):
+    hidden = np.tanh(z @ w1)
+    return hidden @ w2, w1 @ ((1 - hidden**2) * w2)
+
+  def project(z):
+    if norm == "linf":
+      return np.clip(z, x - eps, x + eps).clip(0, 1)
+    size = np.linalg.norm(z - x)
+    return np.clip(x + (z - x) / size * min(eps, size), 0, 1)
+
+  z = old = best_z = start
+  loss, grad = evaluate(z)
+  best, best_grad, checked, halved = loss, grad, loss, True
+  step, window, since, halvings = 2 * eps, 22 * num_steps // 100, 0, 0
+  losses, points = [0.0], [z]  # Its array of losses ends with a zero.
+  for i in range(num_steps):
+    weight = 0.75 if i else 1.0
+    momentum, old = z - old, z
+    unit = np.sign(grad) if norm == "linf" else grad / np.linalg.norm(grad)
+    ahead = project(z + step * unit)
+    z = project(z + weight * (ahead - z) + (1 - weight) * momentum)
+    points.append(z)
+    loss, grad = evaluate(z)
+    losses.append(loss)
+    if loss > best:
+      best, best_z, best_grad = loss, z, grad
+    since += 1
+    if since == window:
+      gains = (np.diff(losses)[-window:] > 0).sum()
+      few, stalled = gains <= 0.75 * window, not halved and checked >= best
+      halved = few or stalled
+      if halved:
+        step, z, grad, halvings = step / 2, best_z, best_grad, halvings + 1
+      checked, since = best, 0
+      window = max(window - max(3 * num_steps // 100, 1), 6 * num_steps // 100)
+  return np.stack(points), halvings
+
+
+class CheckpointTest(parameterized.TestCase):
   def test_halves_where_the_published_rule_does(self):
     """On 400 sequences of losses, of which some climb and some stall."""
     rng = np.random.default_rng(0)
@@ -147,6 +216,34 @@ class CheckpointTest(absltest.TestCase):
     # Both rules were met, each often.
     self.assertGreater(sum(map(len, stalls)), 50)
     self.assertGreater(sum(map(len, wanted)), 400)
+
+  @parameterized.product(norm=("l2", "linf"), seed=(5, 19))
+  def test_every_point_is_the_published_one(self, norm, seed):
+    """Momentum after a halving too: it points from the step before."""
+    rng = np.random.default_rng(seed)
+    w1, w2 = rng.normal(size=(12, 8)), rng.normal(size=8)
+    x = rng.uniform(size=12)
+    num_steps, eps = 34, 1.0 if norm == "l2" else 0.3
+    start = np.clip(x + eps / 4 * rng.uniform(-1, 1, 12), 0, 1)
+    want, halvings = _published_run(w1, w2, x, start, norm, eps, num_steps)
+    self.assertGreater(halvings, 2)
+    self.assertGreater(np.linalg.norm(want - x, axis=1).max(), 0.9 * eps)
+
+    def logits_fn(z):  # Far from the boundary; the margin is the loss - 99.
+      loss = jnp.tanh(z.reshape(-1, 12) @ jnp.asarray(w1, jnp.float32))
+      loss = loss @ jnp.asarray(w2, jnp.float32)
+      return jnp.stack([0 * loss, loss], axis=1) + jnp.asarray([[99.0, 0.0]])
+
+    example = _example(jnp.asarray(x.reshape(1, 2, 2, 3), jnp.float32))
+    cfg = apgd.ApgdConfig(norm, eps, "cw_margin", num_steps)
+    start = jnp.asarray(start.reshape(1, 2, 2, 3), jnp.float32)
+    state = apgd.init(example, cfg)._replace(run=apgd._begin(start, cfg))
+    step = jax.jit(lambda state: apgd.step(logits_fn, example, state, cfg))
+    for t in range(num_steps):
+      np.testing.assert_allclose(
+        state.run.z.reshape(-1), want[t], atol=2e-5, err_msg=f"step {t}"
+      )
+      state = step(state)
 
   def test_the_first_move_has_no_momentum_and_later_ones_a_quarter(self):
     """z + .75 (P(z + step) - z) + .25 (z - z_old), inside the ball."""

@@ -81,7 +81,70 @@ class ProjectionTest(parameterized.TestCase):
     np.testing.assert_array_equal(d, jnp.zeros_like(p))
 
 
+def _published_steps(w, x, y, target, cfg, num_steps):
+  """The published steps towards one class of a linear model, in float64.
+
+  Returns:
+    (points after each step `[T, D]`, distance of the closest adversarial one).
+  """
+  order = 2 if cfg.norm == "l2" else np.inf
+  normal = w[:, target] - w[:, y]
+
+  def project(p):
+    gap = p @ normal
+    sign = 1 if gap > 0 else -1
+    return _bisected(p, -sign * normal, abs(gap), cfg.norm)
+
+  z, points, nearest = x, [], np.inf
+  for _ in range(num_steps):
+    from_z, from_x = project(z), project(x)
+    size_z, size_x = (
+      max(np.linalg.norm(d, order), 1e-8) for d in (from_z, from_x)
+    )
+    alpha = min(size_z / (size_z + size_x), cfg.alpha_max)
+    z = (z + cfg.eta * from_z) * (1 - alpha) + (x + cfg.eta * from_x) * alpha
+    z = z.clip(0, 1)
+    if (z @ w).argmax() != y:
+      nearest = min(nearest, np.linalg.norm(z - x, order))
+      z = x + cfg.beta * (z - x)
+    points.append(z)
+  return np.stack(points), nearest
+
+
 class FabTest(parameterized.TestCase):
+  @parameterized.product(norm=("l2", "linf"), alpha_max=(0.1, 0.6))
+  def test_every_step_is_the_published_one(self, norm, alpha_max):
+    rng = np.random.default_rng(5)
+    w, x = rng.normal(size=(48, 3)), rng.uniform(size=(4, 48))
+    logits = x @ w
+    y, target = logits.argmax(1), np.argsort(logits, axis=1)[:, 1]
+    cfg = fab.FabConfig(norm, 0.0, num_targets=1, alpha_max=alpha_max)
+    logits_fn = jax.tree_util.Partial(_linear_logits, jnp.asarray(w, "float32"))
+    batch = machine.Batch(
+      jnp.asarray(x.reshape(4, 4, 4, 3), jnp.float32),
+      jnp.asarray(y, jnp.int32), jnp.asarray(target[:, None], jnp.int32),
+      _keys(4),
+    )  # fmt: skip
+    wanted = [
+      _published_steps(w, x[k], y[k], target[k], cfg, 6) for k in range(4)
+    ]
+    state = fab.init(batch, cfg)
+    step = jax.jit(lambda state: fab.step(logits_fn, batch, state, cfg))
+    for t in range(6):
+      state = step(state)
+      want = np.stack([points[t] for points, _ in wanted])
+      np.testing.assert_allclose(
+        state.z.reshape(4, 48), want, atol=2e-5, err_msg=f"step {t}"
+      )
+    nearest = [distance for _, distance in wanted]
+    self.assertTrue(np.isfinite(nearest).all())
+    np.testing.assert_allclose(state.distance, nearest, rtol=1e-4)
+    found = np.reshape(state.x_best - batch.x, (4, 48))
+    order = 2 if norm == "l2" else np.inf
+    np.testing.assert_allclose(
+      np.linalg.norm(found, order, axis=1), nearest, rtol=1e-4
+    )
+
   @parameterized.parameters("l2", "linf")
   def test_linear_model_gives_the_distance_to_its_boundary(self, norm):
     """min_t gap_t / ||w_t - w_y||_dual, where the box is far away."""

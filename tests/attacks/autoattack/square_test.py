@@ -169,6 +169,68 @@ class ProposalTest(parameterized.TestCase):
     want = np.where(inside, delta, np.asarray(corner.z - 0.5))
     np.testing.assert_array_equal(moved, want)
 
+  def test_every_size_of_the_schedule_begins_where_the_published_one_does(self):
+    """p / 2 after 10 queries, / 4 after 50, ..., / 512 after 8000."""
+    bounds = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+    cfg = square.SquareConfig("linf", 0.125)
+    t = np.repeat(bounds, 2) + np.tile([1, 2], 9)  # Query 0 is t = 1.
+    batch = machine.Batch(
+      jnp.full((18, 32, 32, 1), 0.5), jnp.zeros(18, jnp.int32),
+      jnp.zeros((18, 1), jnp.int32), _keys(18),
+    )  # fmt: skip
+    state = square.init(batch, cfg)
+    state = state._replace(t=jnp.asarray(t, jnp.int32), z=batch.x)
+    propose = jax.jit(lambda state: square._propose(batch, state, cfg))
+    moved = np.asarray(propose(state)) != 0.5
+    side = np.sqrt(moved.sum(axis=(1, 2, 3)))
+    sides = [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]
+    np.testing.assert_array_equal(side[::2], sides[:-1])
+    np.testing.assert_array_equal(side[1::2], sides[1:])
+
+  def test_the_linf_start_is_stripes_of_every_colours_own_signs(self):
+    example = _example((64, 4, 4, 3))[1]._replace(
+      x=jnp.full((64, 4, 4, 3), 0.5)
+    )
+    cfg = square.SquareConfig("linf", 0.125)
+    delta = np.asarray(square.init(example, cfg).z - 0.5)
+    np.testing.assert_array_equal(np.abs(delta), 0.125)
+    np.testing.assert_array_equal(delta, np.tile(delta[:, :1], (1, 4, 1, 1)))
+    signs = np.sign(delta[:, 0]).reshape(64, 12)
+    # 64 draws of 12 independent coins: 6 standard errors of 1 / 8.
+    np.testing.assert_allclose(signs.T @ signs / 64, np.eye(12), atol=0.75)
+    self.assertLess(np.abs(signs.mean(axis=0)).max(), 0.75)
+
+  @parameterized.parameters((10, 10, 0), (12, 12, 1), (13, 11, 1))
+  def test_the_l2_start_is_the_published_ones_tiles(self, height, width, edge):
+    """Bumps of side H // 5 from (H - 5 side) // 2 on, each of own signs."""
+    num, side = 32, 2
+    shape = (num, height, width, 3)
+    example = _example(shape)[1]._replace(x=jnp.full(shape, 0.5))
+    delta = square._tiles(example.keys, shape, square.SquareConfig("l2", 2.0))
+    delta = np.asarray(delta, np.float64)
+    rows, columns = (height - edge) // side, (width - edge) // side
+    tiles = np.zeros(shape)
+    inside = (slice(None), slice(edge, edge + rows * side),
+              slice(edge, edge + columns * side))  # fmt: skip
+    tiles[inside] = delta[inside]
+    np.testing.assert_array_equal(tiles, delta)
+    tiles = delta[inside].reshape(num, rows, side, columns, side, 3)
+    tiles = tiles.transpose(0, 1, 3, 5, 2, 4).reshape(-1, 3, side, side)
+    scale = 2.0 / np.sqrt(rows * columns * 3)  # Of each bump's unit norm.
+    bump = square.bump(side)
+    signs = np.sign(tiles[..., 0, 0])
+    turned = np.abs(tiles - signs[..., None, None] * bump.T * scale) < 1e-6
+    plain = np.abs(tiles - signs[..., None, None] * bump * scale) < 1e-6
+    turned, plain = (a.all(axis=(1, 2, 3)) for a in (turned, plain))
+    # All colours of a tile are turned or none is; signs are each one's own.
+    self.assertTrue((turned ^ plain).all())
+    self.assertBetween(turned.mean(), 0.4, 0.6)
+    self.assertBetween((signs[:, 0] == signs[:, 1]).mean(), 0.4, 0.6)
+    signs = signs.reshape(num, -1)
+    for k in (3, 3 * columns):  # The next tile's, and the next row's.
+      same = (signs[:, k:] == signs[:, :-k]).mean()
+      self.assertBetween(same, 0.4, 0.6)
+
   def test_the_last_place_is_left_out(self):
     """As in the published code: floor(u (n - s)), u below 1."""
     draw = jnp.asarray([[0.999, 0.0], [0.5, 0.999]], jnp.float32)
