@@ -392,8 +392,18 @@ class ResumeTest(parameterized.TestCase):
     workdir = toys.folder(self)
     first = run(self, self.cfg, workdir=workdir)
     never = Interrupted(self, (), None)
-    again, _ = never.run(self.cfg, STRAIGHT, workdir)
+    restore = checkpoint.Checkpoints.restore
+
+    def long_ago(checkpoints, like):
+      state, metadata = restore(checkpoints, like)
+      return state, metadata | {"seconds": 1e6, "input_seconds": 1e5}
+
+    with mock.patch.object(checkpoint.Checkpoints, "restore", long_ago):
+      again, _ = never.run(self.cfg, STRAIGHT, workdir)
     self.assertEqual(never.calls, 0)
+    # Time is that of all sittings.
+    self.assertBetween(again.seconds, 1e6, 1e6 + 600)
+    self.assertBetween(again.input_seconds, 1e5, 1e5 + 600)
     self.assertEqual(again.history, first.history)
     self.assert_same(again)
 
@@ -446,21 +456,27 @@ class PromisesTest(absltest.TestCase):
   @jax.debug_key_reuse(False)  # It counts what a loop outside jit does twice.
   def test_order_and_keys(self):
     cfg = toys.recipe(
-      num_epochs=3, batch_size=8,
+      num_epochs=3, batch_size=8, eval_every_epochs=2, ema_decay=0.5,
       augment=augment.AugmentConfig(2, True, 0.2, 2.0),
       adversary=AttackConfig("l2", 0.4, 0.2, 1, start="random"),
     )  # fmt: skip
     data, key = toys.dataset(20), jax.random.key(7)
     model = models.from_linen(toys.Dropping())
-    found = train.train(
-      cfg, STRAIGHT, model, data, toys.dataset(4, seed=1),
-      toys.folder(self), key,
-    )  # fmt: skip
+    held_out = toys.dataset(30, seed=1)
+    whole = evaluate.evaluate
+    with mock.patch.object(evaluate, "evaluate", wraps=whole) as validate:
+      found = train.train(
+        cfg, STRAIGHT, model, data, held_out, toys.folder(self), key
+      )
     steps = 20 // 8  # The last four of every epoch are left out.
     init, order, step_key, _, model_key = (
       jax.random.fold_in(key, i) for i in range(5)
     )
     state = train_step.init_state(model, cfg, steps, (8, 8, 3), init)
+    self.assertEqual(
+      checkpoint.digest(train.initial_variables(model, (8, 8, 3), key)),
+      checkpoint.digest(state.variables),
+    )
     take = jax.jit(
       functools.partial(
         train_step.train_step, model=model, adversary=cfg.adversary,
@@ -477,7 +493,10 @@ class PromisesTest(absltest.TestCase):
       return [jnp.stack([pair[j] for pair in split]) for j in range(2)]
 
     changed = jax.jit(lambda x, keys: augment.augment(x, keys, cfg.augment))
+    sums = []
     for step in range(3 * steps):
+      if step % steps == 0:
+        state = state._replace(sums=train_step.no_sums())
       epoch_key = jax.random.fold_in(order, step // steps)
       shuffled = jax.random.permutation(epoch_key, 20)
       at = 8 * (step % steps)
@@ -489,11 +508,41 @@ class PromisesTest(absltest.TestCase):
         state, x, jnp.asarray(data.labels[indices]), attacks_,
         model_key=jax.random.fold_in(model_key, step),
       )  # fmt: skip
+      sums.append(state.sums)
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-      found.variables["params"],
-      state.params,
+      found.variables,
+      state.evaluated,
     )
+    # Every second epoch and the last one are told, each of itself alone.
+    self.assertEqual([record["epoch"] for record in found.history], [2, 3])
+    for record in found.history:
+      seen = sums[record["epoch"] * steps - 1]
+      self.assertEqual(float(seen.count), 8 * steps)
+      self.assertAlmostEqual(
+        record["train_loss"], float(seen.loss / seen.count), places=5
+      )
+      self.assertAlmostEqual(
+        record["train_accuracy"], float(seen.correct / seen.count)
+      )
+    self.check_validation(found, validate, model, held_out)
+
+  def check_validation(self, found, validate, model, held_out):
+    """The average is judged, by the training's attack from the image."""
+    self.assertEqual(validate.call_count, 2)
+    _, variables, data, cfg, *_ = validate.call_args.args
+    self.assertEqual(checkpoint.digest(variables), found.digest)
+    self.assertIs(data, held_out)
+    want = evaluate.EvaluateConfig(
+      "l2", (0.4,), 1, 0.5, 1, "cross_entropy", "running", 250
+    )
+    self.assertEqual(cfg, want)
+    last = found.history[-1]
+    seen = evaluate.predict(model, variables, held_out.images, 30).argmax(1)
+    shifted = [(seen == (held_out.labels + s) % 3).mean() for s in range(3)]
+    self.assertLen(set(shifted), 3)
+    np.testing.assert_allclose(last["validation_shifted"], shifted)
+    self.assertEqual(last["validation_accuracy"], shifted[0])
 
 
 class DriverTest(parameterized.TestCase):
@@ -531,6 +580,22 @@ class DriverTest(parameterized.TestCase):
     self.assertNotEqual(best_digest, found.digest)
     for which, want in (("last", found.digest), ("best", best_digest)):
       self.assertEqual(checkpoint.digest(saved(workdir, which)), want)
+
+  def test_of_equal_epochs_the_first_is_the_best(self):
+    cfg = toys.recipe(num_epochs=3, learning_rate=1e-4, schedule="constant")
+    model, data = toys.Linear(3), toys.dataset(44)
+    one = ds.take(data, np.arange(1))
+
+    def trained(cfg):
+      return train.train(
+        cfg, STRAIGHT, model, data, one, toys.folder(self), jax.random.key(0)
+      )
+
+    found = trained(cfg)
+    self.assertLen({r["validation_accuracy"] for r in found.history}, 1)
+    first = trained(dataclasses.replace(cfg, num_epochs=1))
+    self.assertEqual(found.best_digest, first.digest)
+    self.assertNotEqual(found.best_digest, found.digest)
 
   def test_without_a_criterion_the_best_is_the_last(self):
     model, workdir = toys.small_cnn(), toys.folder(self)
@@ -663,9 +728,15 @@ class RefusalTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       toys.recipe(**changes)
 
-  def test_chunk_steps(self):
-    with self.assertRaisesRegex(ValueError, "chunk_steps must be at least 1"):
-      RunConfig(0, 60.0)
+  @parameterized.parameters(
+    ({"chunk_steps": 0}, "chunk_steps must be at least 1, got 0"),
+    ({"eval_batch_size": 0}, "eval_batch_size must be at least 1, got 0"),
+    ({"checkpoint_every_seconds": -1.0}, "checkpoint_every_seconds must be a"),
+    ({"checkpoint_every_seconds": float("nan")}, "must be a number >= 0, got"),
+  )
+  def test_cadences(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      RunConfig(**changes)
 
 
 if __name__ == "__main__":
