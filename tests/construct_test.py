@@ -20,7 +20,7 @@ from robust_features import (
   models,
   objectives,
 )
-from robust_features.attacks import AttackConfig
+from robust_features.attacks import AttackConfig, geometry
 from robust_features.data import constructed
 from robust_features.data import dataset as ds
 from robust_features.runtime import preemption
@@ -154,6 +154,33 @@ class PerturbationTest(parameterized.TestCase):
     self.assertGreater(mean["objective_end"], mean["objective_start"])
     self.assertEqual(mean["met_zero_gradient"], 0.0)
 
+  def test_pixels_are_rounded_to_the_nearest_and_measured_so(self):
+    source = linear()
+    (mean, stored), (exact, whole) = (
+      (manifest["mean"], found)
+      for manifest, found, _ in (
+        run(self, config("rand", pixels=pixels), source)
+        for pixels in ("uint8", "float32")
+      )
+    )
+    np.testing.assert_array_equal(
+      stored.images, np.round(whole.images * np.float32(255))
+    )
+    np.testing.assert_array_equal(stored.labels, whole.labels)
+    for found, images, key in (
+      (mean, stored.images, "objective_stored"),
+      (mean, whole.images, "objective_end"),
+      (exact, whole.images, "objective_stored"),
+      (mean, toys.dataset(24).images, "objective_start"),
+    ):
+      logits = evaluate.predict(*source, images, 24)
+      log_p = np.asarray(jax.nn.log_softmax(logits))
+      value = log_p[np.arange(24), stored.labels].mean()
+      self.assertAlmostEqual(found[key], float(value), places=5)
+    self.assertNotAlmostEqual(
+      mean["objective_stored"], mean["objective_end"], places=5
+    )
+
   def test_success_before_rounding_is_that_of_the_unrounded_image(self):
     """A change of less than half a level fools, and rounding undoes it."""
     data = toys.dataset(8)
@@ -185,6 +212,68 @@ class PerturbationTest(parameterized.TestCase):
       delta = (floats(found.images[i]) - floats(data.images[i])).reshape(-1)
       cosine = delta @ direction / np.linalg.norm(delta)
       self.assertGreater(cosine / np.linalg.norm(direction), 0.99)
+
+
+class StreamsTest(parameterized.TestCase):
+  """Without a step the images are where the climbs begin: exactly which."""
+
+  def keys(self, stream, num=24):
+    """Returns a stream's key of each example's own key, from its index."""
+    root = jax.random.key(0)
+    return [
+      jax.random.fold_in(jax.random.fold_in(root, i), stream)
+      for i in range(num)
+    ]
+
+  @parameterized.parameters("image", "noise")
+  def test_starts(self, init):
+    """Of another image, or N(1/2, 1/20), clipped; `starts` tells the same."""
+    attack = AttackConfig("l2", float("inf"), 0.1, 0, keep_best=False)
+    cfg = config("nonrobust", init=init, attack=attack, pixels="float32")
+    data, pool = toys.dataset(24), toys.dataset(40, seed=9)
+    found = run(self, cfg, linear(), data=data)[1]
+    if init == "image":
+      rows = [int(jax.random.randint(k, (), 0, 40)) for k in self.keys(0)]
+      want = ds.to_float(pool.images[np.array(rows)])
+      self.assertGreater(len(set(rows)), 10)
+    else:
+      noise = [jax.random.normal(k, (8, 8, 3)) for k in self.keys(1)]
+      want = np.clip(0.5 + np.stack(noise) / 20, 0, 1)
+    np.testing.assert_allclose(found.images, want, atol=1e-6)
+    told = construct.starts(
+      cfg, data, pool, jax.random.key(0), np.array([23, 2])
+    )
+    np.testing.assert_allclose(told, want[np.array([23, 2])], atol=1e-6)
+
+  @jax.debug_key_reuse(False)  # It takes a stack of keys for used ones.
+  def test_targets_and_random_starts(self):
+    """Uniform over all classes, the own one too, by the example's index."""
+    attack = AttackConfig("l2", 0.5, 0.1, 0, start="random")
+    cfg = config("rand", attack=attack, pixels="float32", examples_per_image=2)
+    data = toys.dataset(12)
+    found = run(self, cfg, linear(), data=data)[1]
+    want = [int(jax.random.randint(k, (), 0, 3)) for k in self.keys(2)]
+    np.testing.assert_array_equal(found.labels, want)
+    self.assertTrue((found.labels == np.tile(data.labels, 2)).any())
+    starts = jnp.stack([jax.random.fold_in(k, 0) for k in self.keys(3)])
+    ball = geometry.random_in_ball(starts, (8, 8, 3), "l2", 0.5)
+    images = np.tile(np.asarray(ds.to_float(data.images)), (2, 1, 1, 1))
+    np.testing.assert_allclose(
+      found.images, np.clip(images + ball, 0, 1), atol=1e-6
+    )
+
+  def test_noise_of_an_example(self):
+    grey = ds.make(np.full((24, 8, 8, 3), 0.5, np.float32), [0, 1, 2] * 8, 3)
+    cfg = config(
+      "noise", objective="none", fixed_noise="example", pixels="float32",
+      attack=AttackConfig("linf", 0.25, 0.0, 0),
+    )  # fmt: skip
+    found = run(self, cfg, linear(), data=grey)[1]
+    want = [
+      0.5 + 0.25 * jax.random.rademacher(k, (8, 8, 3), jnp.float32)
+      for k in self.keys(5)
+    ]
+    np.testing.assert_array_equal(found.images, np.stack(want))
 
 
 class RadiusTest(parameterized.TestCase):
@@ -263,7 +352,8 @@ class VariantsTest(parameterized.TestCase):
         f"^the {field} gives 4 logits, but the images have 3 classes",
       ):
         run(self, config("taught", target=target), source, teacher=teacher)
-    run(self, config("det"), wide)
+    mean = run(self, config("det"), wide)[0]["mean"]
+    self.assertEqual(mean["met_zero_gradient"], 1.0)  # All logits are zero.
 
   def test_what_a_teacher_predicts(self):
     teacher = toys.Linear(3), toys.linear_variables(-np.asarray(

@@ -48,6 +48,15 @@ class ShardingTest(absltest.TestCase):
     parts = [shard.data for shard in found.addressable_shards]
     np.testing.assert_array_equal(parts, [x[:4], x[4:]])
 
+  def test_keys_keep_their_kind(self):
+    for impl in ("threefry2x32", "rbg"):
+      key = jax.random.key(3, impl=impl)
+      found = sharding.replicate(key)
+      self.assertEqual(found.dtype, key.dtype)
+      np.testing.assert_array_equal(
+        jax.random.key_data(found), jax.random.key_data(key)
+      )
+
   def test_rows_of_ones_own_make_the_whole(self):
     x = np.arange(24).reshape(4, 6)
     for axis, part in ((0, (2, 6)), (1, (4, 3))):
