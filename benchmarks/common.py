@@ -7,7 +7,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -28,10 +28,19 @@ MOST_FOREIGN = 0.1
 
 
 class Foreign:
-  """How many cores other processes used since it was made; Linux alone."""
+  """How many cores other processes used since it was made; Linux alone.
 
-  def __init__(self):
-    self._begun = time.monotonic(), _machine_seconds(), _own_seconds()
+  Attributes:
+    children: Numbers of processes that are this program's, and still run.
+  """
+
+  def __init__(self, children: Sequence[int] = ()):
+    self.children = children
+    self._begun = time.monotonic(), _machine_seconds(), self.own_seconds()
+
+  def own_seconds(self) -> float:
+    """Returns the processor time of this program and its children."""
+    return _own_seconds() + sum(map(process_seconds, self.children))
 
   def cores(self) -> float:
     """Returns the mean number; not a number where the system does not say."""
@@ -39,7 +48,7 @@ class Foreign:
     wall = max(time.monotonic() - begun, 1e-9)
     busy = _machine_seconds() - machine_then
     # Both clocks tick in hundredths of a second.
-    return max(0.0, busy - (_own_seconds() - own_then)) / wall
+    return max(0.0, busy - (self.own_seconds() - own_then)) / wall
 
   def require_quiet(self) -> None:
     """Ends the program if others took more than a tenth of a core."""
@@ -61,6 +70,13 @@ def _machine_seconds() -> float:
   except OSError:
     return math.nan
   return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def process_seconds(number: int) -> float:
+  """Returns the processor time of a process that runs; Linux alone."""
+  with open(f"/proc/{number}/stat") as file:
+    user, system = file.read().rpartition(")")[2].split()[11:13]
+  return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _own_seconds() -> float:

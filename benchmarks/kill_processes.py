@@ -4,16 +4,21 @@ Runs a study on two processes in peace, its images resident, then streamed and
 under fire: at random moments one process, or both, gets SIGKILL, SIGTERM or
 SIGSTOP. Each time the exit statuses must be those of the contract (143 for
 stopped and saved, 128 and above for a lost process), the others must end within
-45 seconds, and the same command is given again. In the end every number of
-`results.json` (all but wall times, versions and the commit), every checksum and
-every shard must equal those of the run in peace, and no process and no
+45 seconds, and the same command is given again. A study that is finished so is
+followed by a new one. At the end of each every number of `results.json` (all
+but wall times, versions and the commit), every checksum and every shard must
+equal those of the run in peace, and no process, lock, shared memory or
 half-written file may be left.
+
+Images are read by threads, so there are no worker processes to kill.
 
 Command, about half a minute a kill on two idle cores:
   python -m benchmarks.kill_processes --kills=25
 """
 
 import argparse
+import contextlib
+import fcntl
 import os
 import pathlib
 import random
@@ -81,14 +86,16 @@ def run_through(
 
 
 def disturb(
-  processes: list[subprocess.Popen], number: int, targets: tuple[int, ...]
-) -> str:
+  processes: list[subprocess.Popen], number: int, targets: tuple[int, ...],
+  finished: pathlib.Path,
+) -> str:  # fmt: skip
   """Sends a signal; returns what is wrong with how the processes end.
 
   Args:
     processes: The study's.
     number: The signal.
     targets: Which of them get it.
+    finished: What the study writes last: from then on 0 is right as well.
   """
   for target in targets:
     processes[target].send_signal(number)
@@ -103,7 +110,8 @@ def disturb(
       continue
     # Killed by a signal, as a shell tells it.
     status = 128 - status if status < 0 else status
-    if status != 143 if number == signal.SIGTERM else status < 128:
+    right = status == 143 if number == signal.SIGTERM else status >= 128
+    if not right and not (status == 0 and finished.exists()):
       wrong.append(f"process {i} ended with status {status}")
   for process in processes:
     process.kill()  # The stopped ones, and those that would not end.
@@ -111,50 +119,73 @@ def disturb(
   return "; ".join(wrong)
 
 
-def under_fire(args, workdir, cache, seconds: float) -> list[str]:
-  """Disturbs a study `args.kills` times, then finishes it.
+def under_fire(args, peace, war, cache, seconds: float) -> list[str]:
+  """Disturbs studies `args.kills` times in all; finishes and compares each.
 
   Returns:
     What went wrong.
   """
-  generator, wrong = random.Random(args.seed), []
-  for kill in range(args.kills):
-    number = _SIGNALS[kill % len(_SIGNALS)]
-    targets = generator.choice(_TARGETS)
-    marker = workdir / kill_and_resume.MARKER
+  generator, wrong, kills, studies = random.Random(args.seed), [], 0, 0
+  finished = war / "results.json"
+  while True:
+    if kills == args.kills or finished.exists():
+      run_through(args, war, cache)
+      wrong += kill_and_resume.compare(peace, war)
+      wrong += [f"left: {name}" for name in left_behind(war)]
+      shutil.rmtree(war)
+      studies += 1
+      print(f"study {studies} compared", flush=True)
+      if kills == args.kills:
+        return wrong
+    marker = war / kill_and_resume.MARKER
     before = kill_and_resume.stamp(marker)
-    processes = start(args, workdir, cache)
+    processes = start(args, war, cache)
     while kill_and_resume.stamp(marker) == before and not processes[0].poll():
       time.sleep(0.05)
     time.sleep(generator.uniform(0.0, seconds / 2))
-    if any(process.poll() is not None for process in processes):
+    if all(process.poll() is not None for process in processes):
       statuses = [process.wait() for process in processes]
       if statuses != [0, 0]:
         wrong.append(f"ended by itself with {statuses}")
-      shutil.rmtree(workdir)  # It was finished: begin again.
+        return wrong
       continue
+    number, targets = _SIGNALS[kills % 3], generator.choice(_TARGETS)
     begin = time.monotonic()
-    found = disturb(processes, number, targets)
+    found = disturb(processes, number, targets, finished)
     took = time.monotonic() - begin
+    kills += 1
     name = signal.Signals(number).name
     print(
-      f"{kill + 1}: {name} to {targets}, over after {took:.1f} s"
+      f"{kills}: {name} to {targets}, over after {took:.1f} s"
       + (f": {found}" if found else ""),
       flush=True,
     )
     wrong += [found] if found else []
-  run_through(args, workdir, cache)
-  return wrong
+
+
+def shared_memory() -> set[str]:
+  """Returns the segments of shared memory that there are."""
+  return {path.name for path in pathlib.Path("/dev/shm").iterdir()}
 
 
 def left_behind(workdir: pathlib.Path) -> list[str]:
-  """Returns half-written files that a finished study should not have."""
-  return sorted(
+  """Returns what a finished study should not leave: files, locks, processes."""
+  found = [
     str(path.relative_to(workdir))
-    for path in workdir.rglob("*")
+    for path in sorted(workdir.rglob("*"))
     if path.name.endswith(".orbax-checkpoint-tmp")
-    or (path.name.startswith(".") and path.name != ".lock")  # Held by nobody.
-  )
+    or (path.name.startswith(".") and path.name != ".lock")
+  ]
+  with (workdir / ".lock").open("ab") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      found.append("a lock")
+  for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    with contextlib.suppress(OSError):  # It ended meanwhile.
+      if f"--workdir={workdir}".encode() in path.read_bytes().split(b"\0"):
+        found.append(f"process {path.parent.name}")
+  return found
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -178,9 +209,9 @@ def main(argv: list[str] | None = None) -> None:
   again = root / "again"  # Compiled by now: what there is to disturb.
   seconds = run_through(args, again, cache)
   wrong = kill_and_resume.compare(peace, again)
-  wrong += under_fire(args, war, cache, seconds)
-  wrong += kill_and_resume.compare(peace, war)
-  wrong += [f"left: {path}" for path in left_behind(war)]
+  before = shared_memory()
+  wrong += under_fire(args, peace, war, cache, seconds)
+  wrong += [f"left: shared memory {n}" for n in shared_memory() - before]
   if wrong:
     sys.exit(f"FAILED, see {root}\n" + "\n".join(wrong[:20]))
   count = len(kill_and_resume.shard_checksums(peace))

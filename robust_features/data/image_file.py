@@ -82,6 +82,15 @@ def read(path: pathlib.Path, image_size: int, short_side: int) -> np.ndarray:
   )  # fmt: skip
 
 
+def picture(path: pathlib.Path) -> PIL.Image.Image:
+  """Returns a file in RGB at its own size; see `pixels.to_picture`.
+
+  Raises:
+    Unusable: Naming the file.
+  """
+  return opened(path, lambda image: pixels.to_picture(upright(image), 3))
+
+
 def oriented_size(image: PIL.Image.Image) -> tuple[int, int]:
   """Returns (width, height) as they are after turning."""
   width, height = image.size

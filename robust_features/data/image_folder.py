@@ -299,8 +299,8 @@ class _Files(NamedTuple):
   def read(self, number: int) -> np.ndarray:
     return image_file.read(self.paths[number], *self.size)
 
-  def original(self, number: int) -> np.ndarray:
-    return image_file.read(self.paths[number], 0, 0)
+  def original(self, number: int) -> PIL.Image.Image:
+    return image_file.picture(self.paths[number])
 
 
 def _lazy(

@@ -32,8 +32,8 @@ class Source(Protocol):
     """Returns an image as the set holds it, `[H, W, C]`."""
     ...
 
-  def original(self, number: int) -> np.ndarray:
-    """Returns it before it was resized, `[h, w, C]`."""
+  def original(self, number: int) -> np.ndarray | PIL.Image.Image:
+    """Returns it before it was resized: `[h, w, C]`, or as Pillow has it."""
     ...
 
 
@@ -122,7 +122,10 @@ class Images:
       seed: Decides the crop, and nothing else does.
     """
     original = self.source.original(int(self.numbers[index]))
-    height, width = original.shape[:2]
+    if isinstance(original, PIL.Image.Image):
+      width, height = original.size
+    else:
+      height, width = original.shape[:2]
     rng = np.random.default_rng(seed)
     box = random_box(rng, height, width, least)
     return resized(original, box, (self.image_shape[0], self.image_shape[1]))
@@ -153,27 +156,40 @@ def random_box(
 
 
 def resized(
-  image: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]
-) -> np.ndarray:
+  image: np.ndarray | PIL.Image.Image, box: tuple[int, int, int, int],
+  size: tuple[int, int],
+) -> np.ndarray:  # fmt: skip
   """Returns a box of an image at another size (bilinear, antialiased).
 
   Args:
-    image: `[H, W, C]`, uint8 or float32.
+    image: `[H, W, C]`, uint8 or float32, or Pillow's of 8 bits a channel.
     box: (top, left, height, width) in pixels.
     size: (height, width) wanted.
+
+  Returns:
+    `[height, width, C]`, of the image's own type.
   """
   top, left, height, width = box
-  part = image[top : top + height, left : left + width]
 
-  def one(values: np.ndarray) -> np.ndarray:
-    picture = PIL.Image.fromarray(np.ascontiguousarray(values))
+  def one(part: PIL.Image.Image) -> np.ndarray:
     return np.asarray(
-      picture.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
+      part.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
     )
 
+  if isinstance(image, PIL.Image.Image):
+    found = one(image.crop((left, top, left + width, top + height)))
+    return found[..., None] if found.ndim == 2 else found
+  part = np.ascontiguousarray(image[top : top + height, left : left + width])
   if image.dtype == np.uint8 and image.shape[-1] == 3:
-    return one(part)
-  return np.stack([one(values) for values in np.moveaxis(part, -1, 0)], -1)
+    return one(PIL.Image.fromarray(part))
+  channels = np.moveaxis(part, -1, 0)
+  return np.stack(
+    [
+      one(PIL.Image.fromarray(np.ascontiguousarray(values)))
+      for values in channels
+    ],
+    -1,
+  )
 
 
 def of_array(images: np.ndarray) -> Images:

@@ -10,10 +10,8 @@ from robust_features.data.dataset import DataError
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def to_array(
-  image: PIL.Image.Image, channels: int, image_size: int, short_side: int = 0
-) -> np.ndarray:
-  """Returns a Pillow image as uint8 `[H, W, C]`.
+def to_picture(image: PIL.Image.Image, channels: int) -> PIL.Image.Image:
+  """Returns a Pillow image in 8 bits a channel, decoded.
 
   Sixteen bits of grey are scaled to eight (Pillow would clip them), and what
   is transparent lies on white unless there is a channel for it. An embedded
@@ -22,10 +20,6 @@ def to_array(
   Args:
     image: Of 1, 8 or 16 bits a channel.
     channels: 1 for grey, 3 for RGB, 4 for RGBA.
-    image_size: Of the square that is cropped from the centre, in pixels; 0
-      changes nothing.
-    short_side: What the shorter side is resized to before (bilinear,
-      antialiased), in pixels; 0 means `image_size`.
 
   Raises:
     ValueError: If the pixels are floats or 32-bit integers, whose range nobody
@@ -36,7 +30,26 @@ def to_array(
     image = image.convert("RGBA")
     white = PIL.Image.new("RGBA", image.size, "white")
     image = PIL.Image.alpha_composite(white, image)
-  image = image.convert(_MODES[channels])
+  return image.convert(_MODES[channels])
+
+
+def to_array(
+  image: PIL.Image.Image, channels: int, image_size: int, short_side: int = 0
+) -> np.ndarray:
+  """Returns a Pillow image as uint8 `[H, W, C]`, by `to_picture`.
+
+  Args:
+    image: Of 1, 8 or 16 bits a channel.
+    channels: 1 for grey, 3 for RGB, 4 for RGBA.
+    image_size: Of the square that is cropped from the centre, in pixels; 0
+      changes nothing.
+    short_side: What the shorter side is resized to before (bilinear,
+      antialiased), in pixels; 0 means `image_size`.
+
+  Raises:
+    ValueError: See `to_picture`.
+  """
+  image = to_picture(image, channels)
   short_side = short_side or image_size
   exact = short_side == image_size and image.size == (image_size, image_size)
   if image_size and not exact:

@@ -7,7 +7,7 @@ on one core, so there is no cache to keep in step with anything.
 
 import io
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,8 +133,11 @@ class _Records(NamedTuple):
   def read(self, number: int) -> np.ndarray:
     return self.decoded(number, self._record(number), *self.size)
 
-  def original(self, number: int) -> np.ndarray:
-    return self.decoded(number, self._record(number), 0, 0)
+  def original(self, number: int) -> PIL.Image.Image:
+    return self._opened(
+      number, self._record(number),
+      lambda image: pixels.to_picture(image, self.channels),
+    )  # fmt: skip
 
   def _record(self, number: int) -> Mapping[str, Any]:
     try:
@@ -147,9 +150,20 @@ class _Records(NamedTuple):
     short_side: int,
   ) -> np.ndarray:  # fmt: skip
     """Returns the image of a record that was read."""
+    return self._opened(
+      number, record,
+      lambda image: pixels.to_array(
+        image, self.channels, image_size, short_side
+      ),
+    )  # fmt: skip
+
+  def _opened(
+    self, number: int, record: Mapping[str, Any],
+    use: Callable[[PIL.Image.Image], Any],
+  ) -> Any:  # fmt: skip
     try:
       with PIL.Image.open(io.BytesIO(record[self.key])) as image:
-        return pixels.to_array(image, self.channels, image_size, short_side)
+        return use(image)
     except Exception as error:  # Decoders raise nearly anything.
       raise _damaged(f"{self.where}: record {number}", error) from error
 

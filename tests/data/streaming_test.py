@@ -256,6 +256,16 @@ class CropTest(parameterized.TestCase):
     found = lazy.resized(image, (0, 0, 8, 8), (8, 8))
     np.testing.assert_array_equal(found, image)
 
+  @parameterized.parameters(1, 3)
+  def test_a_box_of_a_photograph_is_that_of_its_array(self, channels):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (9, 7, channels), dtype=np.uint8)
+    picture = PIL.Image.fromarray(image.squeeze())
+    box, size = (2, 1, 6, 5), (4, 3)
+    found = lazy.resized(picture, box, size)
+    np.testing.assert_array_equal(found, lazy.resized(image, box, size))
+    self.assertEqual(found.shape, (4, 3, channels))
+
 
 class PartsTest(absltest.TestCase):
   def test_every_process_gives_its_rows(self):

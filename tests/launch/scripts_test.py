@@ -176,12 +176,8 @@ class SlurmTest(parameterized.TestCase):
       "bash", LAUNCH / "slurm.sbatch", "--dry_run", "configs/cifar_robust.py",
       "--config.data.D.data_dir=/a b", SLURM_NTASKS="8",
     )  # fmt: skip
-    self.assertEqual(
-      found.stdout,
-      "srun --kill-on-bad-exit=1 .venv/bin/python -m robust_features.main "
-      "--config=configs/cifar_robust.py --distributed "
-      "--config.data.D.data_dir=/a\\ b \n",
-    )
+    golden = GOLDEN / "slurm.txt"
+    self.assertEqual(found.stdout, golden.read_text(), f"see {golden}")
 
   def test_the_config_must_be_there(self):
     found = run("bash", LAUNCH / "slurm.sbatch", "--dry_run", "configs/no.py")
