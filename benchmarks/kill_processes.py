@@ -140,7 +140,9 @@ def under_fire(args, peace, war, cache, seconds: float) -> list[str]:
     marker = war / kill_and_resume.MARKER
     before = kill_and_resume.stamp(marker)
     processes = start(args, war, cache)
-    while kill_and_resume.stamp(marker) == before and not processes[0].poll():
+    while (
+      kill_and_resume.stamp(marker) == before and processes[0].poll() is None
+    ):
       time.sleep(0.05)
     time.sleep(generator.uniform(0.0, seconds / 2))
     if all(process.poll() is not None for process in processes):
