@@ -9,7 +9,7 @@ and so are CIFAR's 50,000 images; photographs are streamed, a step at a time.
 Nothing runs: the numbers say what fits, not how fast it is. A program takes
 minutes to compile.
 
-Commands, the compiler first (684 MB on disk; the version that jax's extra `tpu` names):
+Commands, the compiler first (684 MB; jax's extra `tpu` names its version):
   python -m pip install --no-deps --target=LIBTPU libtpu==0.0.42.1
   PYTHONPATH=LIBTPU TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu \\
     python -m benchmarks.tpu --topology=v5e:4x4
