@@ -39,6 +39,16 @@ PACKAGE = "robust_features"
 RELATED = {
   "attacks/__init__": "attacks/pgd_test.py",
   "attacks/autoattack/": "attacks/autoattack/ensemble_test.py",
+  "attacks/autoattack/machine": (
+    "attacks/autoattack/pool_test.py attacks/autoattack/ensemble_test.py"
+  ),
+  "attacks/autoattack/pool": (
+    "attacks/autoattack/pool_test.py attacks/autoattack/ensemble_test.py"
+  ),
+  "attacks/autoattack/progress": (
+    "attacks/autoattack/progress_test.py attacks/autoattack/ensemble_test.py"
+  ),
+  "attacks/autoattack/result": "attacks/autoattack/progress_test.py",
   "attacks/geometry": "attacks/geometry_test.py attacks/pgd_test.py",
   "construct_step": "construct_test.py",
   "data/card": "data/constructed_test.py export_test.py",
