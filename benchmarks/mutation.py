@@ -34,6 +34,8 @@ from typing import Any, NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "robust_features"
+# Followed by the place in its ARCHS; all of them take minutes.
+_PARITY = "models/parity_test.py::ParityTest::test_logits_and_gradients"
 # Tests of what has no mirror, by the longest prefix; a whole name comes before
 # the mirror.
 RELATED = {
@@ -59,21 +61,21 @@ RELATED = {
   "data/released": "data/torch_file_test.py",
   "main": "bad_input_test.py",
   "models/": "models/zoo_test.py",
-  "models/densenet": "models/zoo_test.py models/parity_test.py",
-  "models/inception": "models/zoo_test.py models/parity_test.py",
+  "models/densenet": f"models/zoo_test.py {_PARITY}1",
+  "models/inception": f"models/zoo_test.py {_PARITY}2",
   "models/protocol": "models/adapters_test.py",
-  "models/resnet": "models/zoo_test.py models/parity_test.py",
-  "models/vgg": "models/zoo_test.py models/parity_test.py",
-  "models/wide_resnet": "models/zoo_test.py models/parity_test.py",
+  "models/resnet": f"models/zoo_test.py {_PARITY}4 {_PARITY}6",
+  "models/resnet9": f"models/zoo_test.py {_PARITY}7",
+  "models/vgg": f"models/zoo_test.py {_PARITY}9",
+  "models/wide_resnet": f"models/zoo_test.py {_PARITY}3 {_PARITY}11",
   "pytorch/": "pytorch/import_checkpoint_test.py",
-  "pytorch/state_dict": (
-    "pytorch/import_checkpoint_test.py models/parity_test.py"
-  ),
+  "pytorch/state_dict": f"pytorch/import_checkpoint_test.py {_PARITY}9",
   "recipes/": "configs_test.py",
   "report": "study/report/page_test.py",
   "runtime/board": "study/report/events_test.py",
   "runtime/command": "bad_input_test.py export_test.py",
   "study/": "study/graph_test.py",
+  "study/folder": "study/folder_test.py study/graph_test.py",
   "study/kinds/": "study/derived_test.py",
   "study/kinds/carlini_wagner": "strong_attacks_test.py",
   "study/kinds/compared": "study/compared_kinds_test.py",
@@ -97,6 +99,9 @@ RELATED = {
   "study/report/grids": "study/report/figures_test.py",
   "study/report/picture_": "study/pictures_kind_test.py",
   "study/report/stage_graph": "study/report/page_test.py",
+  "study/report/tables": (
+    "study/report/tables_test.py study/report/report_test.py"
+  ),
   "train_step": "train_test.py",
   "usefulness": "study/theory_kinds_test.py",
 }

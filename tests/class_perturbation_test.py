@@ -148,6 +148,19 @@ class SetTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       dataclasses.replace(CFG, **changes)
 
+  def test_the_edges_of_what_is_taken(self):
+    dataclasses.replace(
+      CFG, class_batch_size=1, batch_size=1, shard_size=1, pixels="float32"
+    )
+    for changes in (
+      {"batch_size": 0},
+      {"shard_size": 0},
+      {"attack": dataclasses.replace(ATTACK, eps=0.0)},
+      {"attack": dataclasses.replace(ATTACK, num_restarts=2)},
+    ):
+      with self.assertRaisesRegex(ValueError, next(iter(changes))):
+        dataclasses.replace(CFG, **changes)
+
   def test_a_radius_beyond_the_box(self):
     attack = dataclasses.replace(ATTACK, eps=100.0)
     with self.assertRaisesRegex(ValueError, "attack.eps is 100, larger than"):

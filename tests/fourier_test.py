@@ -120,6 +120,12 @@ class AddTest(absltest.TestCase):
 
 
 class SettingsTest(parameterized.TestCase):
+  def test_the_edges_of_what_is_taken(self):
+    cfg = fourier.FourierConfig(1e-6, 1, 1, 1)
+    self.assertEqual(cfg.extent((8, 3, 1)), (1, 1))
+    cfg = dataclasses.replace(cfg, max_frequency=3)
+    self.assertEqual(cfg.extent((8, 5, 1)), (3, 2))
+
   @parameterized.parameters(
     ({"eps": 0.0}, "eps must be above 0 and finite, got 0"),
     ({"eps": float("inf")}, "eps must be above 0 and finite"),

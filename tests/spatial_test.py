@@ -100,6 +100,15 @@ class GridTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       dataclasses.replace(GRID, **fields)
 
+  @parameterized.parameters(
+    {"max_angle": 180.0}, {"max_angle": 0.0, "num_angles": 1},
+    {"max_shift": 0.0, "num_shifts": 1}, {"batch_size": 1},
+  )  # fmt: skip
+  def test_the_edges_of_what_is_taken(self, **fields):
+    cfg = dataclasses.replace(GRID, **fields)
+    self.assertEqual(cfg.points()[cfg.num_points // 2].tolist(), [0, 0, 0])
+    spatial.check_fit(dataclasses.replace(GRID, max_shift=1.9), (2, 9, 1))
+
   def test_a_shift_of_the_whole_image(self):
     spatial.check_fit(GRID, (3, 9, 1))
     with self.assertRaisesRegex(ValueError, "max_shift must be less .* 2 pix"):

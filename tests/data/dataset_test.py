@@ -161,6 +161,40 @@ class OperationsTest(absltest.TestCase):
     counts = np.bincount(first, minlength=8)
     self.assertLess(np.abs(counts - 50).max(), 4 * 6.6)
 
+  def test_which_examples_are_drawn(self):
+    data = make(10)
+    order = np.random.default_rng((3, 1)).permutation(10)
+    np.testing.assert_array_equal(
+      dataset_lib.subset(data, 4, (3, 1)).images,
+      data.images[np.sort(order[:4])],
+    )
+    train, held_out = dataset_lib.split_validation(data, 3, (3, 1))
+    for part, rows in ((held_out, order[:3]), (train, order[3:])):
+      np.testing.assert_array_equal(part.images, data.images[np.sort(rows)])
+    for num in (10, 11, -1):
+      with self.assertRaisesRegex(DataError, rf"in \[0, 10\).* got {num}"):
+        dataset_lib.split_validation(data, num, 0)
+    self.assertEqual(
+      dataset_lib.split_validation(data, 9, 0)[0].num_examples, 1
+    )
+    self.assertEqual(dataset_lib.subset(data, 10, 0).num_examples, 10)
+    with self.assertRaisesRegex(DataError, "11 examples .* only 10"):
+      dataset_lib.subset(data, 11, 0)
+
+  def test_channel_moments_by_numpy(self):
+    """To four decimals; a channel of one colour can be divided by."""
+    for dtype, scale in ((np.uint8, 255), (np.float32, 1)):
+      images = np.random.default_rng(0).uniform(0, 1, (5, 3, 3, 3))
+      images[..., 2] = 0.25
+      images = np.round(images * 255) / (255 // scale)
+      data = dataset_lib.make(images.astype(dtype), np.arange(5) % 2, 2)
+      mean, std = dataset_lib.channel_moments(data)
+      values = data.images.astype(np.float64) / scale
+      axes = (0, 1, 2)
+      self.assertEqual(mean, tuple(np.round(values.mean(axes), 4).tolist()))
+      want = np.round(values.std(axes), 4).tolist()
+      self.assertEqual(std, (*want[:2], 1.0))
+
   def test_class_counts(self):
     whole = make(4)
     np.testing.assert_array_equal(dataset_lib.class_counts(whole), [2, 1, 1])

@@ -1,5 +1,6 @@
 """Sources together: configs, parts, how much is kept."""
 
+import dataclasses
 import os
 from unittest import mock
 
@@ -8,7 +9,7 @@ from absl.testing import absltest, parameterized
 from source_case import SourceTestCase, random_images
 
 from robust_features.data import dataset as dataset_lib
-from robust_features.data import sources
+from robust_features.data import planted, sources
 from robust_features.data.sources import DataConfig as config
 
 
@@ -40,6 +41,45 @@ class LoadTest(SourceTestCase):
     asked = config("planted", num_train=60, num_validation=20, num_test=30)
     parts = sources.load(asked)
     self.assertEqual([part.num_examples for part in parts], [60, 20, 30])
+
+  def test_what_is_drawn_with_which_seed(self):
+    """Each part from a stream of its own, whose number stays."""
+    cfg = config("planted", num_train=30, num_validation=10, num_test=7, seed=5)
+    train, validation, test = sources.load(cfg)
+    made = planted.PlantedConfig()
+    whole = planted.generate(40, (5, 3), made)
+    left, held_out = dataset_lib.split_validation(whole, 10, (5, 2))
+    np.testing.assert_array_equal(train.images, left.images)
+    np.testing.assert_array_equal(validation.images, held_out.images)
+    np.testing.assert_array_equal(
+      test.images, planted.generate(7, (5, 4), made).images
+    )
+    root = self.folder()
+    np.savez(root / "a.npz", train_images=random_images(20, 4, 0),
+             train_labels=np.arange(20) % 2)  # fmt: skip
+    cfg = config("npz", data_dir=str(root / "a.npz"), num_train=6, seed=5)
+    found = sources.load(cfg).train
+    rows = np.random.default_rng((5, 1)).permutation(20)[:6]
+    np.testing.assert_array_equal(
+      found.images, random_images(20, 4, 0)[np.sort(rows)]
+    )
+
+  def test_what_is_not_told(self):
+    want = ("digits", "", "", 0, 0, 0, 0, 0, 0.0, False, False, 0, False)
+    self.assertEqual(dataclasses.astuple(config("digits")), want)
+
+  def test_the_edges_of_what_is_taken(self):
+    config("digits", image_size=8, short_side=8)
+    config("digits", image_size=8, short_side=0, test_fraction=0.99)
+    for changes in ({"test_fraction": 1.0}, {"test_fraction": -0.1},
+                    {"image_size": 8, "short_side": 7}, {"seed": True},
+                    {"num_test": -1}, {"num_train": 1.0}):  # fmt: skip
+      with self.assertRaisesRegex(ValueError, [*changes][-1]):
+        config("digits", **changes)
+    # Half may be held out; of more, a tenth is.
+    for num, size, want in ((5, 10, 5), (6, 10, 1), (6, 11, 1), (0, 0, 0),
+                            (20, 39, 3), (20, 40, 20)):  # fmt: skip
+      self.assertEqual(sources.num_held_out(num, size), want)
 
   def test_parts_are_disjoint(self):
     # As many to test as to train on: one stream would draw the same images.

@@ -1,8 +1,11 @@
 """Changes of a whole set, each against what it must keep and lose."""
 
+import io
+
 import numpy as np
 import toys
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from robust_features.data import dataset as ds
 from robust_features.data import transform
@@ -33,6 +36,41 @@ class TransformTest(parameterized.TestCase):
     image = np.zeros((1, 2, 2, 3), np.float32)
     image[..., 1] = 1.0  # ITU-R BT.601: green is 0.587 bright.
     np.testing.assert_allclose(transform.grey(image), 0.587, atol=1e-6)
+
+  def test_grey_weighs_the_three_colours(self):
+    for channel, weight in enumerate((0.299, 0.587, 0.114)):
+      image = np.zeros((1, 2, 3, 3), np.float32)
+      image[..., channel] = 1.0
+      found = transform.grey(image)
+      self.assertEqual(found.shape, image.shape)
+      np.testing.assert_allclose(found, weight, atol=1e-6)
+
+  def test_jpeg_is_pillows(self):
+    x = np.concatenate([waves(2), waves(3)])
+    for channels in (1, 3):
+      found = transform.jpeg(x[..., :channels], 37)
+      for image, one in zip(x, found, strict=True):
+        levels = np.round(255 * image[..., :channels]).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(levels.squeeze()).save(buffer, "JPEG", quality=37)
+        want = np.asarray(Image.open(buffer)).reshape(one.shape)
+        np.testing.assert_array_equal(np.round(255 * one), want)
+    data = toys.dataset(2)
+    found = transform.apply("jpeg", data, 36.6)
+    x = np.asarray(ds.to_float(data.images))
+    want = np.round(255 * transform.jpeg(x, 37))
+    np.testing.assert_array_equal(found.images, want)
+
+  def test_filters_clip_and_keep_what_is_constant(self):
+    flat = np.full((1, 4, 6, 1), 0.75, np.float32)
+    np.testing.assert_allclose(transform.low_pass(flat, 0), flat, atol=1e-6)
+    np.testing.assert_allclose(transform.high_pass(flat, 0), 0.5, atol=1e-6)
+    steps = np.zeros((1, 1, 16, 1), np.float32)
+    steps[:, :, :8] = 1.0
+    found = transform.low_pass(steps, 3)  # It rings beyond both.
+    self.assertEqual((found.min(), found.max()), (0.0, 1.0))
+    high = transform.high_pass(np.concatenate([steps, 1 - steps]), 0)
+    self.assertEqual((high.min(), high.max()), (0.0, 1.0))
 
   def test_jpeg_is_coarser_the_lower_its_quality(self):
     x = np.concatenate([waves(2), waves(3)])  # As grey as JPEG likes it.

@@ -2,6 +2,7 @@
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +46,44 @@ class NormalizeTest(absltest.TestCase):
   def test_wrong_number_of_channels_is_named(self):
     with self.assertRaisesRegex(ValueError, "std.*3 channels"):
       layers.normalize(images(), (0.5,), (0.5, 0.5), jnp.float32)
+
+
+class NetworkTest(absltest.TestCase):
+  def test_constants_head_and_tail(self):
+    class Flat(layers.Network):
+      @nn.compact
+      def __call__(self, x, scale=1.0, use_bias=True):
+        y = self.normalized(x).mean(axis=(1, 2))
+        return self.classified(y, scale, use_bias)
+
+    x = images()
+    net = Flat(num_classes=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    variables = net.init(jax.random.key(0), x)
+    linear = jax.tree.map(np.asarray, variables["params"]["linear"])
+    self.assertEqual(linear["kernel"].shape, (3, 4))
+    normal = (x - np.float32(net.mean)) / np.float32(net.std)
+    want = normal.mean(axis=(1, 2))
+    found = net.apply(variables, x, 0.2)
+    np.testing.assert_allclose(found.representation, want, atol=1e-6)
+    logits = want @ linear["kernel"] + linear["bias"]
+    np.testing.assert_allclose(found.logits, 0.2 * logits, atol=1e-6)
+    bare = net.init(jax.random.key(0), x, 1.0, False)["params"]["linear"]
+    self.assertEqual(set(bare), {"kernel"})
+
+  def test_what_is_not_told(self):
+    net = layers.Network()
+    self.assertEqual(
+      (net.num_classes, net.mean, net.std, net.dtype),
+      (10, layers.DEFAULT_MEAN, layers.DEFAULT_STD, jnp.float32),
+    )
+    self.assertEqual((layers.BatchNorm().momentum, layers.BatchNorm().epsilon),
+                     (0.9, 1e-5))  # fmt: skip
+    conv = layers.Conv(3)
+    self.assertEqual(
+      (conv.kernel_size, conv.stride, conv.padding, conv.use_bias),
+      ((3, 3), 1, (1, 1), False),
+    )
+    self.assertTrue(layers.Linear(3).use_bias)
 
 
 class BatchNormTest(parameterized.TestCase):

@@ -115,6 +115,13 @@ class OutlookTest(parameterized.TestCase):
     layers = 2 * (192 * 6 + 6 * 6 + 6 * 3)  # Two hidden layers, and logits.
     self.assertBetween(flops, layers, 2 * layers)
 
+  def test_seconds_of_a_pass(self):
+    """The least of three gradients, after one that compiles, by the image."""
+    clock = [0.0, 100.0, 100.0, 103.0, 103.0, 105.0, 105.0, 109.0]
+    with mock.patch.object(outlook.time, "perf_counter", side_effect=clock):
+      found = outlook.seconds_a_pass(self.plan.models["main"], (8, 8, 3))
+    self.assertAlmostEqual(found * 2 * outlook._BATCH["cpu"], 2.0)
+
   def test_a_dry_run_counts_and_writes_nothing(self):
     found = outlook.dry_run(self.study())
     self.assertFalse((self.folder / "nowhere").exists())
