@@ -196,6 +196,26 @@ class DifferencesTest(absltest.TestCase):
       found, {"two": {"difference": 0.5, "standard_error": error}}
     )
 
+  def test_shares_and_a_single_pair(self):
+    found = compared.differences(
+      {"a": np.array([0.5]), "b": np.array([0.25]), "c": np.array([1.0])}
+    )
+    self.assertEqual(
+      found,
+      {"b": {"difference": 0.25, "standard_error": 0.0},
+       "c": {"difference": -0.5, "standard_error": 0.0}},
+    )  # fmt: skip
+
+  def test_two_standard_errors_are_not_clear(self):
+    for away, error, clear in ((2.0, 1.0, False), (2.25, 1.0, True)):
+      pair = {"difference": away / 100, "standard_error": error / 100}
+      found = {"models": {"a": {}, "b": {}}, "differences": {"b": pair}}
+      (line,) = compared.lines(found, "worst")
+      self.assertEqual("not clear" not in line, clear)
+      self.assertStartsWith(
+        line, f"- worst: a less its control b: +{away:.2f} ± {error:.2f} points"
+      )
+
   def test_a_difference_that_is_none_is_said_to_be(self):
     pair = {"difference": 0.02, "standard_error": 0.02}
     found = {"models": {"a": {}, "b": {}}, "differences": {"b": pair}}

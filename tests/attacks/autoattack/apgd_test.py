@@ -1,5 +1,7 @@
 """Auto-PGD against closed forms and the published implementation."""
 
+import dataclasses
+
 import autoattack_golden
 import jax
 import jax.numpy as jnp
@@ -334,6 +336,10 @@ class RobustnessTest(parameterized.TestCase):
     logits = jnp.asarray([[jnp.nan, 0.0], [0.0, jnp.inf], [0.0, 1.0]])
     wrong = machine.misclassified(logits, jnp.zeros(3, jnp.int32))
     np.testing.assert_array_equal(wrong, [False, False, True])
+
+  def test_what_is_not_told_is_the_published(self):
+    found = dataclasses.astuple(apgd.ApgdConfig("l2", 0.5))
+    self.assertEqual(found, ("l2", 0.5, "cross_entropy", 100, 1, 9, 0.75))
 
   def test_bad_settings(self):
     with self.assertRaisesRegex(ValueError, "norm must be one of .*'l1'"):

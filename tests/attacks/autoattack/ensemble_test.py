@@ -1,6 +1,7 @@
 """AutoAttack against the published one, and what a user can get wrong."""
 
 import functools
+import inspect
 import json
 import pathlib
 
@@ -375,6 +376,20 @@ class BadInputTest(parameterized.TestCase):
     _, x, y = _linear()
     with self.assertRaisesRegex(ValueError, message):
       _run(logits_fn, x, y)
+
+  def test_what_is_not_told_is_the_published(self):
+    budget = autoattack.Budget()
+    self.assertEqual(
+      (budget.num_steps, budget.num_targets, budget.num_queries,
+       budget.num_restarts), (100, 9, 5000, 1),
+    )  # fmt: skip
+    told = inspect.signature(autoattack.run).parameters
+    self.assertEqual(told["batch_size"].default, 250)
+    self.assertEqual(told["save_every_s"].default, 30.0)
+    self.assertEqual(
+      told["attacks"].default, ("apgd-ce", "apgd-t", "fab-t", "square")
+    )
+    self.assertEqual(told["budget"].default, budget)
 
   def test_settings(self):
     logits_fn, x, y = _linear()

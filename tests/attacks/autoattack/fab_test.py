@@ -1,5 +1,7 @@
 """FAB against closed forms, bisection and the published implementation."""
 
+import dataclasses
+
 import autoattack_golden
 import jax
 import jax.numpy as jnp
@@ -228,6 +230,10 @@ class FabTest(parameterized.TestCase):
     self.assertTrue((jnp.argmax(logits_fn(tally.x_adv), axis=1) != y).all())
     norms = np.linalg.norm(np.reshape(tally.x_adv - x, (2, -1)), axis=1)
     self.assertLessEqual(norms.max(), 2.0 * (1 + 1e-6))
+
+  def test_what_is_not_told_is_the_published(self):
+    found = dataclasses.astuple(fab.FabConfig("l2", 0.5))
+    self.assertEqual(found, ("l2", 0.5, 100, 9, 0.1, 1.05, 0.9))
 
   def test_bad_settings(self):
     with self.assertRaisesRegex(ValueError, "norm must be one of .*'l1'"):

@@ -1,5 +1,7 @@
 """Square's geometry, schedule and counts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -286,6 +288,11 @@ class SearchTest(parameterized.TestCase):
     predicted = jnp.argmax(logits_fn(state.tally.x_adv), axis=1)
     self.assertTrue((predicted != example.y).all())
     self.assertLess(int(state.tally.queries.max()), 401)
+
+  def test_what_is_not_told_is_the_published(self):
+    found = dataclasses.astuple(square.SquareConfig("l2", 0.5))
+    self.assertEqual(found, ("l2", 0.5, 5000, 0.8))
+    square.SquareConfig("l2", 0.5, p_init=1.0)
 
   def test_bad_settings(self):
     with self.assertRaisesRegex(ValueError, "norm must be one of .*'l1'"):
