@@ -9,6 +9,7 @@ import source_case
 import toys
 import yaml
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from robust_features.data import card, constructed, sources
 from robust_features.data import dataset as ds
@@ -85,6 +86,41 @@ class FormatTest(parameterized.TestCase):
     writer.write(1, changed, {"success": 0.0, "spared": 0.0, "seconds": 0.0})
     after = writer.finish("det", 2, ("a", "b", "c"), "uint8", 0.1)["sha256"]
     self.assertNotEqual(before, after)
+
+  def test_statistics_by_hand(self):
+    """Means of all examples, not of shards; the rest are sums."""
+    manifest, shards = write(self.folder)
+    self.assertEqual(manifest["mean"], {"success": 5 / 7, "spared": 2 / 7})
+    self.assertEqual(manifest["num_spared"], 2)
+    self.assertEqual(manifest["separability"], 0.1)
+    self.assertEqual([s["num_examples"] for s in manifest["shards"]], [4, 3])
+    sums = [
+      constructed.files.sha256(
+        (self.folder / f"0000{i}-{name}.npy").read_bytes()
+      )
+      for i in (0, 1)
+      for name in ("images", "labels", "original_labels")
+    ]
+    self.assertEqual(
+      manifest["sha256"], constructed.files.sha256("".join(sums).encode())
+    )
+    writer = constructed.Writer(self.folder, {})
+    for count in (1, 4, 5, 7):
+      images, labels = writer.head(count)
+      for name, found in (("images", images), ("labels", labels)):
+        whole = np.concatenate([shard[name] for shard in shards])
+        np.testing.assert_array_equal(found, whole[:count])
+    # A shard that holds more than its record says.
+    manifest["shards"][1]["num_examples"] = 2
+    (self.folder / "manifest.json").write_text(json.dumps(manifest))
+    self.assert_refused("manifest.json counts shard 1 wrongly; delete")
+
+  def test_the_grid_is_four_times_as_large(self):
+    picture = arrays(2, 0)["images"].reshape(2, 4, 3)
+    constructed.write_grid(self.folder, picture)
+    with Image.open(self.folder / "grid.png") as image:
+      found = np.asarray(image)
+    np.testing.assert_array_equal(found, picture.repeat(4, 0).repeat(4, 1))
 
   def test_a_shard_counts_with_its_record_only(self):
     writer = constructed.Writer(self.folder, {})
@@ -193,7 +229,7 @@ class SourceTest(source_case.SourceTestCase):
     self.assert_refused(cfg, "/no/such holds no finished data set")
 
 
-class CardTest(absltest.TestCase):
+class CardTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = toys.folder(self)
@@ -232,6 +268,42 @@ class CardTest(absltest.TestCase):
     names = {}
     exec(code.replace("DIR", str(self.folder)), names)
     self.assertEqual(names["dataset"].num_examples, 7)
+
+  def test_sizes_and_kinds(self):
+    """A size below each bound; at it, the next."""
+    manifest, _ = write(self.folder)
+    for num, want in ((999, "n<1K"), (1000, "1K<n<10K"), (10**4, "10K<n<100K"),
+                      (10**5, "100K<n<1M"), (10**6, "1M<n<10M")):  # fmt: skip
+      text = card.render(manifest | {"num_examples": num}, [])
+      self.assertIn(f"\n- {want}\n", text)
+    self.assertNotIn("](grid.png)", text)
+    floats = manifest | {"kind": "leaked", "pixels": "float32"}
+    text = card.render(floats, ["line"], ["more: 1"], "a.png")
+    for want in (
+      "pretty_name: D_leaked\n",
+      "\nmore: 1\n---\n",
+      ", 0 to 1, ",
+      "](a.png)\n",
+      "```python\nline\n```",
+      "changed and labelled as",
+      "Images left as they are: 2",
+      "perturbations | 10.00% |",
+    ):
+      self.assertIn(want, text)
+    self.assertIn(
+      "| l2 distance from where the climb started | 0.1235 |",
+      card.render(manifest | {"mean": {"moved_from_start": 0.12345}}, []),
+    )
+
+  @parameterized.parameters(
+    ("digits", "cc-by-4.0"), ("cifar10/x:3", "unknown"), ("planted", "apache"),
+    ("cifar10", "unknown"), ("cifar100", "unknown"),
+  )  # fmt: skip
+  def test_licences(self, name, licence):
+    found, text = card.describe_originals(name)
+    self.assertStartsWith(found, licence)
+    self.assertEqual("CIFAR-10," in text, name.startswith("cifar10")
+                     and name != "cifar100")  # fmt: skip
 
   def test_originals_of_ones_own(self):
     licence, text = card.describe_originals("image_folder")

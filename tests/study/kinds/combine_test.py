@@ -52,8 +52,8 @@ class MixTest(parameterized.TestCase):
 
   def test_changes_are_dealt_to_others(self):
     """Each gets another's, labels as they are; bytes stay bytes."""
-    found = combine.mix(self.data, self.also, "changes", 0.5, fresh())
-    dealt = rows(9, 0.5)
+    found = combine.mix(self.data, self.also, "changes", 1.0, fresh())
+    dealt = rows(9, 1.0)
     x, z = (np.float64(each.images) / 255 for each in (self.data, self.also))
     want = x.copy()
     for at, of in zip(sorted(dealt), dealt, strict=True):
