@@ -63,7 +63,7 @@ RELATED = {
   "models/": "models/zoo_test.py",
   "models/densenet": f"models/zoo_test.py {_PARITY}1",
   "models/inception": f"models/zoo_test.py {_PARITY}2",
-  "models/protocol": "models/adapters_test.py",
+  "models/protocol": "models/protocol_test.py models/adapters_test.py",
   "models/resnet": f"models/zoo_test.py {_PARITY}4 {_PARITY}6",
   "models/resnet9": f"models/zoo_test.py {_PARITY}7",
   "models/vgg": f"models/zoo_test.py {_PARITY}9",

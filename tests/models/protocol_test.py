@@ -1,0 +1,119 @@
+"""How everything here calls a network, and what it refuses to call."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import toys
+from absl.testing import absltest, parameterized
+from flax import linen as nn
+
+from robust_features import models
+from robust_features.models import protocol
+from robust_features.models.layers import Outputs
+
+
+class Told:
+  """A model that keeps what it was called with."""
+
+  def init(self, key, x):
+    del key
+    return {"params": {"w": jnp.ones((2, 3))}, "stats": {"n": x.sum()}}
+
+  def apply(self, variables, x, **how):
+    del variables
+    self.how = how
+    found = Outputs(jnp.zeros((x.shape[0], 3)), jnp.ones((x.shape[0], 2)))
+    return (found, {"stats": 1}) if how.get("mutable") else found
+
+
+class CallTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.model, self.x = Told(), jnp.full((2, 6, 5, 3), 0.5)
+    self.variables = {"params": {}, "stats": {}, "more": {}}
+
+  def test_running_asks_for_nothing_to_change(self):
+    found = protocol.apply(self.model, self.variables, self.x)
+    self.assertEqual(self.model.how, {"bn_mode": "running", "fake_relu": False})
+    self.assertEqual(found.logits.shape, (2, 3))
+
+  def test_other_modes_drop_what_changes(self):
+    for mode in ("batch", "train"):
+      found = protocol.apply(
+        self.model, self.variables, self.x, mode, fake_relu=True
+      )
+      self.assertIsInstance(found, Outputs)
+      self.assertEqual(
+        self.model.how,
+        {"bn_mode": mode, "fake_relu": True, "mutable": ["stats", "more"]},
+      )
+
+  def test_training_returns_what_changes(self):
+    key = jax.random.key(0)
+    for given, rngs in ((None, None), (key, {"params": key})):
+      _, new = protocol.apply_in_training(
+        self.model, self.variables, self.x, given
+      )
+      self.assertEqual(new, {"stats": 1})
+      self.assertEqual(
+        self.model.how,
+        {"bn_mode": "train", "rngs": rngs, "mutable": ["stats", "more"]},
+      )
+
+  def test_represent(self):
+    found = protocol.represent(
+      self.model, self.variables, self.x, fake_relu=True
+    )
+    self.assertEqual(found.shape, (2, 2))
+    self.assertTrue(self.model.how["fake_relu"])
+
+  @parameterized.parameters(
+    ((6, 5, 3), np.float32, r"must be \[B, H, W, C\], got shape \(6, 5, 3\)"),
+    ((2, 3, 6, 5), np.float32, "looks like .B, C, H, W.; transpose"),
+    ((2, 1, 6, 5), np.float32, "looks like .B, C, H, W.; transpose"),
+    ((2, 6, 5, 3), np.uint8, "floats in .0, 1., got uint8; divide by 255"),
+  )
+  def test_images_that_are_none(self, shape, dtype, message):
+    with self.assertRaisesRegex(ValueError, message):
+      protocol.apply(self.model, self.variables, jnp.zeros(shape, dtype))
+
+  def test_images_at_the_edges_of_what_is_taken(self):
+    for shape in ((2, 3, 6, 4), (2, 2, 6, 5), (1, 3, 3, 3), (2, 1, 9, 1)):
+      protocol.apply(self.model, self.variables, jnp.zeros(shape))
+    half = jnp.zeros((1, 4, 4, 3), jnp.bfloat16)
+    protocol.apply(self.model, self.variables, half)
+
+  def test_what_is_no_model(self):
+    class Bare(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        return x
+
+    for model, message in (
+      (print, "builtin_function_or_method has no init and apply; wrap it"),
+      (Bare(), "Bare does not take bn_mode; wrap it with models.from_linen"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        protocol.apply(model, {}, self.x)
+
+
+class ShapesTest(absltest.TestCase):
+  def test_by_shapes_alone(self):
+    model, shape = toys.Linear(3), (8, 8, 3)
+    protocol.check(model, shape, 3)
+    with self.assertRaisesRegex(ValueError, "gives 3 logits, .* have 4 class"):
+      protocol.check(model, shape, 4)
+    variables = protocol.variable_shapes(model, shape)
+    self.assertEqual(protocol.num_logits(model, variables, shape), 3)
+    found = protocol.output_shapes(model, shape)
+    self.assertEqual(found.logits.shape, (2, 3))
+    kernel = variables["params"]["kernel"]
+    self.assertEqual((kernel.shape, kernel.dtype), ((192, 3), jnp.float32))
+    made = models.init_variables(model, jax.random.key(0), shape)
+    self.assertEqual(
+      jax.tree.structure(made), jax.tree.structure(dict(variables))
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
