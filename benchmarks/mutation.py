@@ -76,7 +76,7 @@ RELATED = {
   "runtime/command": "bad_input_test.py export_test.py",
   "study/": "study/graph_test.py",
   "study/folder": "study/folder_test.py study/graph_test.py",
-  "study/kinds/": "study/derived_test.py",
+  "study/kinds/": "study/kinds/reckoning_test.py study/derived_test.py",
   "study/kinds/carlini_wagner": "strong_attacks_test.py",
   "study/kinds/compared": "study/compared_kinds_test.py",
   "study/kinds/curve": "study/compared_kinds_test.py",
