@@ -29,6 +29,13 @@ class RidgeTest(parameterized.TestCase):
     gradient -= centred.T @ (onehot - found.bias)
     self.assertLess(np.abs(gradient).max(), 1e-3)
 
+  def test_a_thousandth_where_nothing_is_told(self):
+    x, y = problem(40, 7)
+    for one, other in zip(
+      ridge.fit(x, y, 3), ridge.fit(x, y, 3, 1e-3), strict=True
+    ):
+      np.testing.assert_array_equal(one, other)
+
   def test_accuracy(self):
     x, y = problem(300, 5)
     found = ridge.fit(x, y, 3)

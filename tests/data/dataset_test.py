@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robust_features.data import dataset as dataset_lib
+from robust_features.data import lazy
 from robust_features.data.dataset import DataError
 
 
@@ -160,6 +161,17 @@ class OperationsTest(absltest.TestCase):
     # 50 expected of each, standard deviation sqrt(400 / 8 * 7 / 8) = 6.6.
     counts = np.bincount(first, minlength=8)
     self.assertLess(np.abs(counts - 50).max(), 4 * 6.6)
+
+  def test_none_of_a_set_and_a_set_that_is_streamed(self):
+    data = make(10)
+    found = dataset_lib.empty_like(data)
+    self.assertEqual(found.images.shape, (0, 4, 4, 3))
+    self.assertEqual(found.class_names, data.class_names)
+    self.assertEqual(found.extras["original"].shape, (0,))
+    stream = dataset_lib.streamed(data)
+    self.assertIsInstance(stream.images, lazy.Images)
+    self.assertIs(dataset_lib.streamed(stream), stream)
+    np.testing.assert_array_equal(stream.images[:], data.images)
 
   def test_which_examples_are_drawn(self):
     data = make(10)

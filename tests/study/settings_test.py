@@ -40,6 +40,11 @@ class BuildTest(parameterized.TestCase):
     self.assertIsInstance(found.eps, tuple)
     hash(found)  # It is a static argument of compiled functions.
 
+  def test_what_is_no_section(self):
+    for value in (3, "inner", None, (1, 2)):
+      with self.assertRaisesRegex(ValueError, "top.inner must be a section, g"):
+        settings.build(Outer, section(inner=value), "top")
+
   def test_whole_numbers_pass_as_floats(self):
     found = settings.build(Inner, {"size": 1, "rate": 2}, "top")
     self.assertIs(type(found.rate), float)

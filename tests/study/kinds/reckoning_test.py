@@ -8,8 +8,9 @@ from absl.testing import absltest, parameterized
 
 from robust_features import recipes
 from robust_features.study import settings
-from robust_features.study.kinds import KINDS
+from robust_features.study.kinds import KINDS, construct, resident
 from robust_features.study.kinds.subject import num_sampled
+from robust_features.study.parse import parse
 
 
 def stage(section):
@@ -173,6 +174,37 @@ class RunTest(absltest.TestCase):
     self.assertLess(found["accuracy"]["1"] + found["accuracy"]["-1"], 0.2)
     self.assertEqual((found["data"], found["test"], found["model"]),
                      ("d", "D", ""))  # fmt: skip
+
+
+class OriginTest(absltest.TestCase):
+  def test_what_the_images_are_called(self):
+    """A set of tfds by its name there, others by their source."""
+    config = recipes.planted_study("toy")
+    config.data.C = recipes.cifar10(name="cifar10:3.*.*")
+    config.stages.base = recipes.train_stage("main", "D", recipes.train())
+    for name, data in (("d", "C"), ("dd", "d"), ("p", "D")):
+      made = recipes.targeted("rand")
+      config.stages[name] = recipes.construct_stage("base", made, data=data)
+    study = mock.Mock(plan=parse(config))
+    study.resolved = lambda name: {"of": name}
+    originals = construct._originals
+    self.assertEqual(
+      [originals(study, name) for name in ("C", "d", "dd", "D", "p")],
+      3 * ["cifar10:3.*.*"] + 2 * ["planted"],
+    )
+    for data, want in (("C", "cifar10:3.*.*"), ("D", "planted")):
+      found = resident.origin(study, "s", data)
+      self.assertEqual(found["originals"], want)
+      self.assertEqual(found["config"], {"of": "s"})
+
+  def test_what_must_lie_in_memory(self):
+    study = mock.Mock()
+    study.streamed.return_value = True
+    with self.assertRaisesRegex(ValueError, "s.data must .* data.D.streamed"):
+      resident.preflight(study, "s", "D")
+    study.streamed.return_value = False
+    resident.preflight(study, "s", "D")
+    study.streamed.assert_called_with("D")
 
 
 class ReportTest(absltest.TestCase):
