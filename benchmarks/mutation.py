@@ -10,8 +10,9 @@ A mutant is killed only where pytest ends with status 1, tests that failed. What
 cannot be imported any more, or runs into the time limit, is counted apart.
 
 Every run is a fork of one process that has imported JAX, so it costs little
-more than its tests. Results go to a file as they come; the same command goes on
-where it stopped. docs/testing.md has the last score and its survivors.
+more than its tests; a cache of compiled programs (`JAX_COMPILATION_CACHE_DIR`)
+halves that. Results go to a file as they come; the same command goes on where
+it stopped. docs/testing.md has the last score and its survivors.
 
 Command: nice -n 10 python -m benchmarks.mutation --num=120 --seed=0
 """

@@ -166,6 +166,13 @@ class ClimbTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f"^{field} must be .*{value}"):
       config(**{field: value})
 
+  def test_frames_are_at_the_start_every_so_often_and_at_the_end(self):
+    for steps, every, want in (
+      (1, 1, (0, 1)), (4, 2, (0, 2, 4)), (5, 2, (0, 2, 4, 5)), (2, 9, (0, 2)),
+    ):  # fmt: skip
+      cfg = config(num_steps=steps, frame_every_steps=every, step_size=1e-6)
+      self.assertEqual(cfg.frame_steps, want)
+
 
 class TellingEntriesTest(absltest.TestCase):
   def test_the_most_correlated_entry_of_each_class(self):
