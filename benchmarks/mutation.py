@@ -58,7 +58,7 @@ RELATED = {
   "data/classes_file": "data/image_folder_test.py",
   "data/image_file": "data/image_folder_test.py",
   "data/lazy": "data/streaming_test.py",
-  "data/pixels": "data/image_folder_test.py",
+  "data/pixels": "data/pixels_test.py data/image_folder_test.py",
   "data/released": "data/torch_file_test.py",
   "main": "bad_input_test.py",
   "models/": "models/zoo_test.py",
