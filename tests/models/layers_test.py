@@ -167,6 +167,31 @@ class ReluTest(absltest.TestCase):
     np.testing.assert_array_equal(grad, [0, 0, 0, 1, 1])
 
 
+class DrawTest(absltest.TestCase):
+  def test_every_layer_takes_the_next_numbers(self):
+    draws = jnp.arange(20.0)
+    with layers.Pool(draws) as pool:
+      first, second, third = pool.take((2, 3)), pool.take(()), pool.take((4,))
+    np.testing.assert_array_equal(first, np.arange(6.0).reshape(2, 3))
+    self.assertEqual(float(second), 6.0)
+    np.testing.assert_array_equal(third, np.arange(7.0, 11.0))
+    self.assertEqual(pool.used, 11)
+
+  def test_a_pool_without_draws_counts(self):
+    with layers.Pool() as pool:
+      layers.Linear(4).init(jax.random.key(0), jnp.zeros((1, 3)))
+    self.assertEqual(pool.used, 3 * 4 + 4)
+
+  def test_a_layers_part_is_scaled_by_its_inputs(self):
+    draws = jnp.linspace(-1, 1, 20)
+    with layers.Pool(draws):
+      found = layers.Linear(4).init(jax.random.key(0), jnp.zeros((1, 4)))
+    both = np.concatenate(
+      [np.ravel(found["params"][name]) for name in ("kernel", "bias")]
+    )
+    np.testing.assert_allclose(both, draws / 2, atol=1e-6)
+
+
 class PoolTest(parameterized.TestCase):
   def test_average_counts_the_padding(self):
     out = layers.average_pool(jnp.ones((1, 3, 3, 1)), 3, 1, 1)

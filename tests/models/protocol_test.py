@@ -1,5 +1,7 @@
 """How everything here calls a network, and what it refuses to call."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,6 +92,8 @@ class CallTest(parameterized.TestCase):
         return x
 
     for model, message in (
+      (mock.Mock(spec=["init"]), "Mock has no init and apply; wrap it"),
+      (mock.Mock(spec=["apply"]), "Mock has no init and apply; wrap it"),
       (print, "builtin_function_or_method has no init and apply; wrap it"),
       (Bare(), "Bare does not take bn_mode; wrap it with models.from_linen"),
     ):
@@ -113,6 +117,21 @@ class ShapesTest(absltest.TestCase):
     self.assertEqual(
       jax.tree.structure(made), jax.tree.structure(dict(variables))
     )
+
+
+class InitTest(absltest.TestCase):
+  def test_draws_are_between_minus_one_and_one(self):
+    """Of a layer of one input; each entry has a number of its own."""
+    model = models.make_model(models.ModelConfig("mlp", 4, width=50))
+    found = models.init_variables(model, jax.random.key(0), (1, 1, 3))
+    values = np.concatenate(
+      [np.ravel(found["params"][f"hidden{i}"]["kernel"]) * n**0.5
+       for i, n in ((1, 3), (2, 50))]
+    )  # fmt: skip
+    self.assertBetween(values.min(), -1.0, -0.99)
+    self.assertBetween(values.max(), 0.99, 1.0)
+    self.assertLess(abs(values.mean()), 4 / np.sqrt(3 * values.size))
+    self.assertGreater(len(np.unique(values)), 0.99 * values.size)
 
 
 if __name__ == "__main__":

@@ -46,5 +46,62 @@ class AppliesTest(parameterized.TestCase):
     self.assertFalse(paper.applies(plan, "eval_on_d_det"))
 
 
+class NumbersTest(absltest.TestCase):
+  """Read off the paper once more: (accuracy, eps 0.25, eps 0.5), in percent."""
+
+  def test_tables(self):
+    found = {
+      name: tuple(
+        None if value is None else round(100 * value, 2)
+        for value in (row["accuracy"], *map(row["robust_accuracy"].get,
+                                            ("0.25", "0.5")))
+      )
+      for name, row in paper.ROWS.items()
+    }  # fmt: skip
+    self.assertEqual(
+      found,
+      {
+        "standard": (95.25, 4.49, 0.0),
+        "robust": (90.83, 82.48, 70.9),
+        "nonrobust_image": (87.68, 0.82, 0.0),
+        "nonrobust_noise": (45.6, 1.5, 0.0),
+        "robust_image": (85.4, 48.2, 21.85),
+        "robust_noise": (84.1, 48.27, 29.4),
+        "robust_train_set": (None, 77.33, None),
+        "robust_test_set": (None, 62.49, None),
+        "rand_standard": (63.3, None, None),
+        "det_standard": (43.7, None, None),
+        "rand_robust": (25.2, None, None),
+        "det_robust": (5.8, None, None),
+        "det_standard_relabelled": (16.2, None, None),
+        "det_robust_relabelled": (65.5, None, None),
+        "rand_cifar10_1": (55.0, None, None),
+        "det_cifar10_1": (44.0, None, None),
+        "imagenet_standard": (98.0, None, 18.5),
+        "imagenet_robust": (95.7, None, 92.8),
+        "imagenet_robust_image": (86.8, None, 70.6),
+        "imagenet_standard_table": (96.6, None, None),
+        "imagenet_rand": (87.9, None, None),
+        "imagenet_det": (64.4, None, None),
+      },
+    )
+
+  def test_transfer(self):
+    found = [
+      (p["architecture"], p["learner_accuracy"], p["untargeted"], p["targeted"])
+      for p in paper.TRANSFER["transfer"]
+    ]
+    self.assertEqual(
+      found,
+      [
+        ("VGG-16", 0.2794, 0.6567, 0.0915),
+        ("Inception-v3", 0.3939, 0.8275, 0.23),
+        ("ResNet-18", 0.4084, 0.9212, 0.324),
+        ("DenseNet", 0.417, 0.9272, 0.365),
+        ("ResNet-50", 0.447, 0.987, 0.716),
+      ],
+    )
+
+
 if __name__ == "__main__":
   absltest.main()

@@ -58,7 +58,10 @@ class GeometryTest(parameterized.TestCase):
     self.assertTrue((bump[side // 2 :] < 0).all())
 
   @parameterized.parameters(
-    ("l2", (4, 16, 16, 3)), ("linf", (4, 16, 16, 3)), ("l2", (2, 4, 7, 1))
+    ("l2", (4, 16, 16, 3)),
+    ("linf", (4, 16, 16, 3)),
+    ("l2", (2, 4, 7, 1)),
+    ("l2", (2, 7, 9, 1)),
   )
   def test_start_is_in_the_box_and_the_ball(self, norm, shape):
     _, example = _example(shape)
@@ -68,6 +71,9 @@ class GeometryTest(parameterized.TestCase):
     order = 2 if norm == "l2" else np.inf
     norms = np.linalg.norm(delta.reshape(shape[0], -1), order, axis=1)
     np.testing.assert_allclose(norms, 0.1, rtol=1e-5)
+    if shape[1] == 7:  # A tile of one pixel; one is left over, and comes first.
+      np.testing.assert_array_equal(delta[:, 0], 0)
+      self.assertTrue((delta[:, 1:, 2:] != 0).all())
     if norm == "linf":  # Vertical stripes.
       np.testing.assert_array_equal(delta[:, :1], delta[:, 1:2])
 

@@ -36,6 +36,29 @@ class FiguresTest(absltest.TestCase):
     # An error bar for each of 2 x 4 bars.
     self.assertLen(axes.containers, 8)
 
+  def test_bars_are_percent_and_the_papers_lie_across_them(self):
+    found = report_test.results()
+    figure = drawn(figures, figures.accuracies, found["rows"], pathlib.Path())
+    (axes,) = figure.axes
+    bars = [c for c in axes.containers if hasattr(c, "patches")]
+    heights = {b.get_label(): [p.get_height() for p in b] for b in bars}
+    want = {"clean": [90, 85.12], "ε = 0.25": [5, 75], "ε = 0.5": [0, 0],
+            "ε = 1.0": [0, 30]}  # fmt: skip
+    for label, values in want.items():
+      np.testing.assert_allclose(heights[label], values, err_msg=label)
+    # Standard errors of 1,000 images, the second row's of eps 0.25.
+    (quarter,) = (b for b in bars if b.get_label() == "ε = 0.25")
+    error = quarter.errorbar.lines[2][0].get_segments()[1]
+    high = 100 * np.sqrt(0.75 * 0.25 / 1000)
+    np.testing.assert_allclose(np.ptp(error, axis=0), [0, 2 * high])
+    lines = np.concatenate(
+      [c.get_segments() for c in axes.collections
+       if len(c.get_segments()) == 1 and c.get_linewidth() == 1.5]
+    )  # fmt: skip
+    np.testing.assert_allclose(np.sort(lines[:, 0, 1]), [4.49, 95.25])
+    wide = quarter.patches[0].get_width()
+    np.testing.assert_allclose(np.ptp(lines[:, :, 0], axis=1), wide)
+
   def test_a_sweep_starts_where_there_are_no_steps(self):
     sweep = report_test.results()["step_sweeps"]["sweep"]
     figure = drawn(figures, figures.step_sweep, "s", sweep, pathlib.Path())
