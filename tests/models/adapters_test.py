@@ -96,25 +96,6 @@ class Pair(nn.Module):
     return nn.Dense(3)(x.reshape(x.shape[0], -1)), "representation"
 
 
-class DefaultsTest(absltest.TestCase):
-  def test_a_pass_changes_nothing_unless_told(self):
-    """And gives `Outputs` alone, of every kind of network."""
-
-    def linear(params, x):
-      return x.reshape(len(x), -1) @ params
-
-    function = models.from_function(linear)
-    for model, variables in (
-      (function, {"params": jnp.ones((192, 3))}),
-      (models.from_linen(VIT), VIT.init(jax.random.key(3), X[:1])),
-      (NnxTest.MODEL, init(NnxTest.MODEL)),
-    ):
-      found = model.apply(variables, jnp.asarray(X))
-      self.assertIsInstance(found, models.Outputs)
-      self.assertEqual(found.logits.shape, (4, 3))
-    self.assertIsNone(function.apply({"params": jnp.ones((192, 3))}, X)[1])
-
-
 class NnxTest(parameterized.TestCase):
   MODEL = models.from_nnx(own_networks.CNN, num_classes=3)
 

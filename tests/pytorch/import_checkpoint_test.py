@@ -165,6 +165,24 @@ class ConvertTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f"not a {ARCH}: {message}$"):
       import_checkpoint.convert(ARCH, state, width=WIDTH)
 
+  def test_without_a_head_ten_classes_are_looked_for(self):
+    state = robustbench_state()
+    del state["linear.bias"]
+    state["linear.weight"] = state["linear.weight"][:7]
+    with self.assertRaisesRegex(
+      ValueError,
+      r"linear.weight is \[7, 16\], should be \[10, 16\]; .*linear.bias is mis",
+    ):
+      import_checkpoint.convert(ARCH, state, width=WIDTH)
+    # A network of one logit is none: two are looked for.
+    state = robustbench_state()
+    for name in ("linear.weight", "linear.bias"):
+      state[name] = state[name][:1]
+    with self.assertRaisesRegex(
+      ValueError, r"linear.weight is \[1, 16\], sh.*2"
+    ):
+      import_checkpoint.convert(ARCH, state, width=WIDTH)
+
   @parameterized.parameters(
     ("cnn", (32, 32, 3)), ("mlp", (32, 32, 3)), ("mlp", (8, 8, 1)),
     ("cnn", (28, 28, 1)),
