@@ -53,6 +53,16 @@ class RidgeTest(parameterized.TestCase):
     y[3::4] = (y[3::4] + 1) % 4  # Those held out, and they alone.
     self.assertEqual(ridge.separability(x, y, 4), 0.0)
 
+  def test_every_fourth_is_held_out(self):
+    x, y = problem(41, 7)
+    out = np.isin(np.arange(41), range(3, 41, 4))
+    found = ridge.fit(x[~out], y[~out], 3)
+    self.assertEqual(
+      ridge.separability(x, y, 3), ridge.accuracy(found, x[out], y[out])
+    )
+    rest = ridge.accuracy(ridge.fit(x[out], y[out], 3), x[~out], y[~out])
+    self.assertNotEqual(ridge.separability(x, y, 3), rest)
+
   def test_constant_features(self):
     x, y = np.ones((8, 3), np.float32), np.array([0, 0, 0, 1] * 2)
     self.assertEqual(ridge.separability(x, y, 2), 0.0)

@@ -59,6 +59,41 @@ class WorkTest(parameterized.TestCase):
     ):
       self.assertEqual(work(recipes.select_stage("d", **changes)), want)
 
+  def test_construct(self):
+    """Of 100 images: copies of each, models beside the source, six passes."""
+    for fields, repel, images, gradients in (
+      ({}, (), 100, 700), ({"examples_per_image": 3}, (), 300, 2100),
+      ({"transform_copies": 1}, (), 100, 700),
+      ({"transform_copies": 4}, (), 100, 2800),
+      ({}, ("a", "b"), 100, 2100),
+      ({"transform_copies": 2}, ("a",), 100, 2800),
+    ):  # fmt: skip
+      made = recipes.targeted("rand", **fields)
+      made.attack.num_steps = 7
+      made = recipes.construct_stage("m", made, repel=repel)
+      want = images, gradients, 2.0 * gradients + 6.0 * images
+      self.assertEqual(work(made), want, fields)
+
+  def test_evaluate(self):
+    evaluation = recipes.evaluation(num_steps=3, eps=(0.25, 0.5))
+    made = recipes.evaluate_stage("m", "t", evaluation)
+    self.assertEqual(work(made), (100, 600, 100 * (1 + 2 * (2 * 3 + 2))))
+
+
+class HowFarTest(absltest.TestCase):
+  def test_what_lies_there(self):
+    folder = toys.folder(self)
+    for kind, names, text in (
+      ("construct", ("data/00000-images.npy", "data/00001-images.npy",
+                     "data/00001-labels.npy"), "with 2 shards"),
+      ("autoattack", ("eps_0.5/progress.npz",), "begun"),
+    ):  # fmt: skip
+      self.assertEqual(KINDS[kind].how_far(folder), "")
+      for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+      self.assertEqual(KINDS[kind].how_far(folder), text)
+
 
 class EdgesTest(parameterized.TestCase):
   @parameterized.parameters(
@@ -117,6 +152,14 @@ class ShrinkTest(absltest.TestCase):
       KINDS["select"].shrink(made)
       self.assertEqual(made.by, want)
       self.assertEqual(made.fraction, 0.5 if want == "margin" else 1.0)
+    for steps, want in ((7, 2), (2, 2), (1, 1)):
+      made = recipes.construct_stage("m", recipes.targeted("rand"))
+      made.construct.attack.num_steps = steps
+      KINDS["construct"].shrink(made)
+      self.assertEqual(made.construct.attack.num_steps, want)
+    self.assertEqual(
+      (made.construct.batch_size, made.construct.shard_size), (16, 32)
+    )
     made = recipes.step_sweep_stage(
       "m", recipes.evaluation(), (5, 7, 9), (1.0,)
     )
