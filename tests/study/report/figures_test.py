@@ -113,6 +113,50 @@ class FiguresTest(absltest.TestCase):
     self.assertIn("one of 1,234 for each class; seed 4", figure.get_suptitle())
 
 
+class ChanceAndErrorsTest(absltest.TestCase):
+  def chance(self, axes):
+    (line,) = (x for x in axes.lines if x.get_label() == "chance")
+    return set(line.get_ydata())
+
+  def test_of_two_classes_it_is_half(self):
+    found = report_test.results()
+    sweep = found["step_sweeps"]["sweep"]
+    for function, args in (
+      (figures.accuracies, (found["rows"],)),
+      (figures.step_sweep, ("s", sweep)),
+      (figures.curves, (found["models"],)),
+    ):
+      figure = drawn(figures, function, *args, pathlib.Path())
+      self.assertEqual(self.chance(figure.axes[0]), {50.0})
+    found = report_test.transfer() | NAMED
+    figure = drawn(figures, figures.transfer, "t", found, pathlib.Path())
+    across = {x for x in figure.axes[0].lines if x.get_label() == "chance"}
+    self.assertEqual([set(x.get_xdata()) for x in across], [{10.0}])
+
+  def test_errors_of_a_sweep(self):
+    sweep = report_test.results()["step_sweeps"]["sweep"]
+    figure = drawn(figures, figures.step_sweep, "s", sweep, pathlib.Path())
+    bars = figure.axes[0].containers[0].lines[2][0].get_segments()
+    error = 100 * np.sqrt(0.9 * 0.1 / 50)
+    for bar, middle in zip(bars, (90, 10), strict=True):
+      np.testing.assert_allclose(bar[:, 1], [middle - error, middle + error])
+
+  def test_curves_and_their_band(self):
+    found = report_test.results()["models"]
+    figure = drawn(figures, figures.curves, found, pathlib.Path())
+    axes = figure.axes[0]
+    train, held_out = axes.lines[:2]
+    np.testing.assert_allclose(train.get_xydata(), [[1, 50], [2, 75]])
+    np.testing.assert_allclose(held_out.get_xydata(), [[1, 40], [2, 62.5]])
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    values = np.array([0.4, 0.625])
+    error = np.sqrt(values * (1 - values) / 8)
+    np.testing.assert_allclose(heights.min(), 100 * (values - error).min())
+    np.testing.assert_allclose(heights.max(), 100 * (values + error).max())
+    self.assertEqual(axes.get_ylim(), (0, 102))
+
+
 class TransferTest(absltest.TestCase):
   def test_every_point_is_drawn_with_its_name(self):
     printed = list(paper.TRANSFER["transfer"])
