@@ -77,7 +77,10 @@ RELATED = {
   "runtime/command": "bad_input_test.py export_test.py",
   "study/": "study/graph_test.py",
   "study/folder": "study/folder_test.py study/graph_test.py",
-  "study/kinds/": "study/kinds/reckoning_test.py study/derived_test.py",
+  "study/kinds/": (
+    "study/kinds/reckoning_test.py study/kinds/smoke_test.py "
+    "study/derived_test.py"
+  ),
   "study/kinds/carlini_wagner": "strong_attacks_test.py",
   "study/kinds/compared": "study/compared_kinds_test.py",
   "study/kinds/curve": "study/compared_kinds_test.py",
@@ -85,7 +88,9 @@ RELATED = {
   "study/kinds/evaluate": "study/report/report_test.py",
   "study/kinds/fourier_map": "study/compared_kinds_test.py fourier_test.py",
   "study/kinds/pictures": "study/pictures_kind_test.py",
-  "study/kinds/spatial": "study/compared_kinds_test.py",
+  "study/kinds/spatial": (
+    "study/kinds/smoke_test.py study/compared_kinds_test.py"
+  ),
   "study/kinds/statements": "study/theory_kinds_test.py",
   "study/kinds/step_sweep": "study/report/report_test.py",
   "study/kinds/train": "study/derived_test.py study/train_kind_test.py",

@@ -135,38 +135,6 @@ class EdgesTest(parameterized.TestCase):
     stage(recipes.step_sweep_stage("m", recipes.evaluation(), (0,), (0.0,)))
 
 
-class ShrinkTest(absltest.TestCase):
-  def test_sizes_of_a_smoke_run(self):
-    made = recipes.autoattack_stage("m", "l2", (0.25, 0.5))
-    KINDS["autoattack"].shrink(made)
-    cfg = made.autoattack
-    self.assertEqual((made.num_examples, cfg.batch_size), (8, 8))
-    self.assertEqual((cfg.eps, cfg.attacks), ((0.25,), ("apgd-ce",)))
-    self.assertEqual(
-      (cfg.budget.num_steps, cfg.budget.num_targets, cfg.budget.num_queries),
-      (2, 2, 2),
-    )
-    for by, want in (("right", "margin"), ("wrong", "margin"),
-                     ("classes", "classes")):  # fmt: skip
-      made = recipes.select_stage("d", by)
-      KINDS["select"].shrink(made)
-      self.assertEqual(made.by, want)
-      self.assertEqual(made.fraction, 0.5 if want == "margin" else 1.0)
-    for steps, want in ((7, 2), (2, 2), (1, 1)):
-      made = recipes.construct_stage("m", recipes.targeted("rand"))
-      made.construct.attack.num_steps = steps
-      KINDS["construct"].shrink(made)
-      self.assertEqual(made.construct.attack.num_steps, want)
-    self.assertEqual(
-      (made.construct.batch_size, made.construct.shard_size), (16, 32)
-    )
-    made = recipes.step_sweep_stage(
-      "m", recipes.evaluation(), (5, 7, 9), (1.0,)
-    )
-    KINDS["step_sweep"].shrink(made)
-    self.assertEqual(made.steps, (5, 2))
-
-
 class RunTest(absltest.TestCase):
   def study(self, **sets):
     study = mock.Mock()
