@@ -108,6 +108,8 @@ class MakeTest(parameterized.TestCase):
 
   def test_it_ends_at_the_error_that_is_wanted(self):
     errors = [record["error"] for record in self.found.history]
+    rounds = [record["round"] for record in self.found.history]
+    self.assertEqual(rounds, list(range(1, len(errors) + 1)))
     self.assertTrue(self.found.reached)
     self.assertLessEqual(errors[-1], CFG.stop_error)
     self.assertGreater(min(errors[:-1]), CFG.stop_error)
