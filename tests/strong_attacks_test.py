@@ -151,6 +151,13 @@ class NearestErrorsTest(absltest.TestCase):
     want = np.maximum(distances, 0)
     np.testing.assert_allclose(found, want, rtol=0.05, atol=1e-3)
 
+  def test_data_of_more_classes_are_refused_before_it_begins(self):
+    model, variables, data, _ = problem(4)
+    data = ds.make(data.images, data.labels + 1, 4)
+    cfg = attacks.CarliniWagnerConfig()
+    with self.assertRaisesRegex(ValueError, "3"):
+      strong_attacks.nearest_errors(model, variables, data, cfg, 4)
+
   def test_a_request_to_stop_is_honoured(self):
     model, variables, data, _ = problem(4)
     cfg = dataclasses.replace(

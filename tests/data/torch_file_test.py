@@ -130,6 +130,11 @@ class FileTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "refused call of builtins.list"):
       torch_file.read(self.zipped(call))
 
+  def test_a_dict_with_a_key_and_no_value(self):
+    path = self.zipped(b"\x80\x02}(K\x01K\x02K\x03u.")
+    with self.assertRaisesRegex(ValueError, r"x.pt: no list .*zip\(\)"):
+      torch_file.read(path)
+
   @parameterized.parameters(
     ("a string",), (3,), ({"a": 1},), ([1, 2],), (None,), ((),)
   )

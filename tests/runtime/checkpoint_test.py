@@ -75,6 +75,15 @@ class RoundTripTest(CheckpointTestCase):
     _, metadata = checkpoint.load_variables(folder, state())
     self.assertEqual(metadata, {"which": "first"})
 
+  def test_waiting_ends_when_the_newest_is_on_disk(self):
+    folder = self.folder()
+    tree = {"w": np.zeros(4_000_000, np.float32)}
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      checkpoints.save(1, tree, {})
+      checkpoints.wait()
+      with checkpoint.Checkpoints(folder, read_only=True) as others:
+        self.assertEqual(others.latest_step(), 1)
+
   def test_arrays_may_change_once_save_has_returned(self):
     folder = self.folder()
     tree = {"w": np.arange(1_000_000, dtype=np.float32)}

@@ -14,11 +14,11 @@ from absl.testing import absltest, parameterized
 from ml_collections import ConfigDict
 
 import robust_features
-from robust_features import evaluate, recipes
+from robust_features import evaluate, models, recipes
 from robust_features.data import dataset as ds
 from robust_features.study import run, settings
 from robust_features.study.graph import Kind
-from robust_features.study.kinds import KINDS, subject
+from robust_features.study.kinds import KINDS, architecture, subject
 from robust_features.study.parse import parse
 
 PACKAGE = pathlib.Path(robust_features.__file__).parent
@@ -121,6 +121,32 @@ class ShiftedLabelsTest(absltest.TestCase):
     seen = [[3, 1, 0, 0], [0, 2, 2, 0], [4, 0, 0, 8], [0, 0, 0, 0]]
     found = [evaluate.on_shifted_labels(seen, 3, shift) for shift in (0, 1, -1)]
     self.assertEqual(found, [5 / 20, 7 / 20, 0])
+
+
+class NormalisationTest(absltest.TestCase):
+  def test_whose_constants(self):
+    """The library's for CIFAR-10, the network's own, else the pixels'."""
+    pixels = np.full((4, 2, 2, 3), 0.5, np.float32)
+    pixels[:2] = 0.25
+    train = ds.make(pixels, np.array([0, 1, 0, 1]), 2)
+
+    def constants(source, name, mean=()):
+      model = models.ModelConfig("mlp", num_classes=0, mean=mean, std=mean)
+      study = mock.Mock()
+      study.plan.data = {"D": mock.Mock(source=source)}
+      study.plan.data["D"].name = name
+      study.plan.models = {"main": model}
+      study.num_classes.return_value = 2
+      study.splits.return_value.train = train
+      cfg, where = architecture.fitted(study, "main", "D", "D")
+      self.assertEqual((where, cfg.num_classes), ("models.main", 2))
+      return cfg.mean
+
+    self.assertEqual(constants("tfds", "cifar10"), models.CIFAR_MEAN)
+    own = (0.1, 0.2, 0.3)
+    for source, name in (("tfds", "svhn"), ("npz", "cifar10")):
+      self.assertEqual(constants(source, name, own), own)
+      np.testing.assert_allclose(constants(source, name), (0.375,) * 3)
 
 
 class ControlsTest(absltest.TestCase):

@@ -5,12 +5,27 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from robust_features.attacks.autoattack import machine, pool
 
 # Example i takes LENGTHS[i] steps, and is broken if that number is odd.
 LENGTHS = np.array([3, 1, 7, 2, 9, 1, 1, 4, 2, 5, 1, 6], np.int32)
+
+
+class BatchTest(parameterized.TestCase):
+  @parameterized.parameters(0, 1, 2)
+  def test_other_types_are_refused(self, which):
+    """float32 images and integer classes, as every attack takes them."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    fields = [
+      jnp.zeros((2, 3, 3, 1)), jnp.zeros(2, int), jnp.zeros((2, 1), int),
+    ]  # fmt: skip
+    self.assertLen(machine.make_batch(*fields, keys).y, 2)
+    other = jnp.float16 if which == 0 else jnp.float32
+    fields[which] = fields[which].astype(other)
+    with self.assertRaises(AssertionError):
+      machine.make_batch(*fields, keys)
 
 
 class State(NamedTuple):
