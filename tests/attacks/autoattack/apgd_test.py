@@ -295,8 +295,17 @@ class ClosedFormTest(parameterized.TestCase):
       starts.append(state.run.z_old)  # The gradient is zero: it stands still.
       state = step(state)
     order = 2 if norm == "l2" else np.inf
-    for start in starts:
+    for rank, start in enumerate(starts):
       delta = np.asarray(start - example.x, np.float64).reshape(3, -1)
+      for k in range(3):  # Normal, or uniform in [-1, 1], then scaled.
+        key = jax.random.fold_in(_keys(3)[k], rank)
+        noise = np.asarray(
+          jax.random.normal(key, (8, 8, 3))
+          if norm == "l2"
+          else jax.random.uniform(key, (8, 8, 3), minval=-1.0)
+        ).reshape(-1)
+        want = 0.1 * noise / np.linalg.norm(noise, order)
+        np.testing.assert_allclose(delta[k], want, atol=1e-6)
       norms = np.linalg.norm(delta, order, axis=1)
       np.testing.assert_allclose(norms, 0.1, rtol=1e-5)
       self.assertGreater(np.abs(delta[0] - delta[1]).max(), 0.01)
