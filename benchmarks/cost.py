@@ -65,12 +65,9 @@ def lower(piece: str, model: Any, variables: Any, batch: int, num_images: int):
     attack = attacks.AttackConfig("l2", float("inf"), 0.1, 1000,
                                   keep_best=False)  # fmt: skip
     cfg = construct.preset("robust", attack, fake_relu=True)
-    said = {"spare": labels, "teacher": labels}
-    indices = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    rows = streaming.Rows(images, indices)
     return construct_step.construct_batch.lower(
-      model, variables, labels, said, (), indices, rows, rows, key, attack,
-      others=(), cfg=cfg, num_classes=10,
+      model, variables, (), pieces.inversion_batch(batch, SHAPE), key, attack,
+      others=(), cfg=cfg,
     )  # fmt: skip
   attack = attacks.AttackConfig("l2", 0.5, 0.1, 7)
   cfg = pieces.recipe(batch, attack if piece == "adversarial" else None)

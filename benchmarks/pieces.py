@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import common
-from robust_features import attacks, models, train
+from robust_features import attacks, construct_step, models, train
 from robust_features.attacks import losses
 from robust_features.data import augment
 
@@ -41,6 +41,16 @@ def abstract_model(
     lambda key: models.init_variables(model, key, shape), jax.random.key(0)
   )
   return model, variables
+
+
+def inversion_batch(batch: int, shape: tuple[int, int, int]):
+  """Returns what an inversion's program takes for a batch, as shapes."""
+  classes = jax.ShapeDtypeStruct((batch,), jnp.int32)
+  images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
+  keys = jax.eval_shape(
+    lambda rows: construct_step.streams(jax.random.key(0), rows), classes
+  )
+  return construct_step.Batch(keys, classes, classes, classes, images, images)
 
 
 def count_flops(model: Any, variables: Any, shape, batch: int) -> dict:

@@ -4,7 +4,7 @@ Compiles what a study runs for the devices of a slice that is not there. Each
 program's arguments, temporaries (of a device) and collectives are the
 compiler's own. The part of an image is the slope between two batches; what is
 left is there at any batch. Parameters, statistics and momentum are arguments,
-and so are CIFAR's 50,000 images; photographs are streamed, a step at a time.
+and so are CIFAR's 50,000 images in training; all else comes batch by batch.
 
 Nothing runs: the numbers say what fits, not how fast it is. A program takes
 minutes to compile.
@@ -140,11 +140,6 @@ def lower(program: str, batch: int):
     return jax.ShapeDtypeStruct(sides, kind, sharding=where)
 
   rows = array(jnp.int32, batch)
-  if photos:
-    images = streaming.Rows(array(jnp.uint8, batch, *shape, where=split), None)
-  else:
-    images = streaming.Rows(array(jnp.uint8, 50_000, *shape), rows)
-  labels = array(jnp.int32, 50_000)
   if piece == "attack":
     keys = _given(
       jax.eval_shape(lambda k: jax.random.split(k, batch), key), everywhere
@@ -158,9 +153,8 @@ def lower(program: str, batch: int):
                                   keep_best=False)  # fmt: skip
     cfg = construct.preset("robust", attack, fake_relu=True)
     return construct_step.construct_batch.lower(
-      model, variables, labels, {"spare": labels, "teacher": labels}, (), rows,
-      images, images, key, attack, others=(), cfg=cfg,
-      num_classes=9 if photos else 10,
+      model, variables, (), _given(pieces.inversion_batch(batch, shape), split),
+      key, attack, others=(), cfg=cfg,
     )  # fmt: skip
   attack = attacks.AttackConfig("l2", 0.5, 0.1, 7)
   cfg = pieces.recipe(batch, attack if piece == "adversarial" else None)
@@ -177,8 +171,9 @@ def lower(program: str, batch: int):
       array(jnp.int32),
     )  # fmt: skip
   else:
+    labels = array(jnp.int32, 50_000)
     batches = streaming.Resident(
-      images.images, labels, labels, array(jnp.int32)
+      array(jnp.uint8, 50_000, *shape), labels, labels, array(jnp.int32)
     )
   return train._train_chunk.lower(
     state, batches, (key, key), array(jnp.int32), model=model, cfg=cfg,

@@ -118,17 +118,18 @@ def our_training(problem: Problem, cfg: train.TrainConfig) -> Piece:
 
 def our_inversion(problem: Problem) -> Piece:
   """Returns the construction of one batch of D_R, from other images."""
-  images, labels = sharding.replicate((problem.images, problem.labels))
   attack = attacks.AttackConfig(
     "l2", float("inf"), 0.1, _INVERSION_STEPS.value, keep_best=False
   )
   cfg = construct.preset("robust", attack, fake_relu=True)
-  kept = {"others": (), "cfg": cfg, "num_classes": 10}
-  said = {"spare": labels, "teacher": labels}
-  indices = jnp.arange(_BATCH.value)
-  rows = streaming.Rows(images, indices)
-  args = (problem.variables, labels, said, (), indices, rows, rows,
-          jax.random.key(0), attack)  # fmt: skip
+  kept = {"others": (), "cfg": cfg}
+  indices = np.arange(_BATCH.value)
+  images, labels = problem.images[indices], problem.labels[indices]
+  keys = construct_step.streams(jax.random.key(0), indices)
+  batch = construct_step.Batch(keys, labels, labels, labels, images, images)
+  args = (
+    problem.variables, (), sharding.replicate(batch), jax.random.key(0), attack
+  )  # fmt: skip
   compiled, seconds = common.compile_seconds(
     construct_step.construct_batch, problem.model, *args, **kept
   )

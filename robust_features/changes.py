@@ -25,7 +25,7 @@ Change = Callable[[jax.Array, Any, jax.Array], jax.Array]
 
 @functools.partial(jax.jit, static_argnames=("model", "change"))
 def _hits(model, variables, points, labels, key, indices, images, *, change):
-  x = ds.to_float(images.take())
+  x = ds.to_float(images)
   y, keys = labels[indices], attacks.example_keys(key, indices)
 
   def right(point):

@@ -23,6 +23,7 @@ Reference: arXiv:1905.02175, sections 3.1 and 3.2, appendices C.4 and C.5.
 
 import dataclasses
 import functools
+import itertools
 import math
 import pathlib
 from typing import Any
@@ -36,8 +37,10 @@ from robust_features.construct_config import ConstructConfig, preset
 from robust_features.construct_step import (
   BASE,
   NOISE,
-  START,
+  Batch,
+  Draw,
   construct_batch,
+  draw,
   streams,
 )
 from robust_features.data import constructed, streaming
@@ -110,19 +113,18 @@ def construct(
     "spare": _predictions(spared_by, dataset, cfg.batch_size),
     "teacher": _predictions(teacher, dataset, cfg.batch_size),
   }
-  on_device = sharding.replicate((dataset.labels, said, stacked))
   batch_size = batching.even_batch(cfg.batch_size, size)
-  run = functools.partial(
-    construct_batch, model, variables, *on_device, key=key, attack=cfg.attack,
-    others=others, cfg=_meaning(cfg), num_classes=dataset.num_classes,
+  make = functools.partial(
+    construct_batch, model, variables, sharding.replicate(stacked), key=key,
+    attack=cfg.attack, others=others, cfg=_meaning(cfg),
   )  # fmt: skip
-  feed = _feed(cfg, dataset, pool, key)
+  feed = _feed(cfg, dataset, pool, key, said)
   with progress(size, name, unit="image") as bar:
     for number, start in enumerate(bounds):
       indices = np.arange(start, min(start + cfg.shard_size, size))
       if not writer.has(number):
         watch = Stopwatch()
-        arrays, stats = _shard(run, indices, batch_size, bar, feed)
+        arrays, stats = _shard(make, indices, batch_size, bar, feed)
         writer.write(number, arrays, stats | {"seconds": watch.seconds()})
       else:
         bar.update(len(indices))
@@ -158,14 +160,20 @@ def starts(
   Returns:
     `[B, H, W, C]` float32.
   """
-  keys = streams(key, jnp.asarray(indices))
-  original = ds.to_float(dataset.images[indices % dataset.num_examples])
-  x = objectives.base_images(cfg.base, original, keys[BASE])
-  drawn = None
-  if cfg.init == "image":
-    rows = objectives.drawn_rows(keys[START], pool.num_examples)
-    drawn = pool.images[np.asarray(rows)]
-  return np.asarray(objectives.starting_points(cfg.init, x, drawn, keys[NOISE]))
+  size = dataset.num_examples
+  batch_size = batching.even_batch(
+    cfg.batch_size, size * cfg.examples_per_image
+  )
+  found = []
+  # In the batches of the construction, whose program is there.
+  for part, count in batching.batches(indices, batch_size):
+    drawn = _draw(dataset, pool, key, part)
+    original = ds.to_float(dataset.images[part % size])
+    x = objectives.base_images(cfg.base, original, drawn.keys[BASE])
+    others = pool.images[np.asarray(drawn.rows)] if cfg.init == "image" else x
+    start = objectives.starting_points(cfg.init, x, others, drawn.keys[NOISE])
+    found.append(np.asarray(start)[:count])
+  return np.concatenate(found)
 
 
 def check_models(
@@ -200,9 +208,11 @@ def _check_says_classes(field: str, network: Model, dataset: ds.Dataset):
 def _meaning(cfg: ConstructConfig) -> ConstructConfig:
   """Returns a config without what needs no program of its own."""
   attack = dataclasses.replace(cfg.attack, step_size=0.0, num_steps=0)
+  target = cfg.target if cfg.target in ("source", "none") else "next"
   return dataclasses.replace(
-    cfg, kind="any", attack=attack, batch_size=1, shard_size=1
-  )
+    cfg, kind="any", attack=attack, target=target, examples_per_image=1,
+    batch_size=1, shard_size=1,
+  )  # fmt: skip
 
 
 def _stack(repel: tuple[Model, ...]):
@@ -225,38 +235,39 @@ def _predictions(model: Model | None, dataset: ds.Dataset, batch_size: int):
   return logits.argmax(1).astype(np.int32)
 
 
-@functools.partial(jax.jit, static_argnames="num_images")
-def _drawn_rows(key, indices, num_images):
-  return objectives.drawn_rows(streams(key, indices)[START], num_images)
+def _draw(dataset: ds.Dataset, pool: ds.Dataset, key, part: np.ndarray) -> Draw:
+  """Returns what is drawn for the examples at `part` `[B]`."""
+  y = dataset.labels[part % dataset.num_examples]
+  return draw(key, part, y, dataset.num_classes, pool.num_examples)
 
 
-def _feed(cfg: ConstructConfig, dataset: ds.Dataset, pool: ds.Dataset, key):
-  """Returns what brings each batch its images, and the pool's if need be."""
-  size = dataset.num_examples
-  images = streaming.Feed(dataset.images)
-  if cfg.init != "image":
-    return lambda parts: (
-      (*rows, None) for rows in images([part % size for part in parts])
-    )
-  others = images
-  if pool.images is not dataset.images:  # Once is enough.
-    others = streaming.Feed(pool.images)
+def _feed(cfg: ConstructConfig, dataset: ds.Dataset, pool: ds.Dataset, key,
+          said: dict[str, np.ndarray]):  # fmt: skip
+  """Returns what brings each batch what it is made of."""
+  images, others = map(streaming.Feed, (dataset.images, pool.images))
 
   def feed(parts):
-    drawn = [
-      np.asarray(_drawn_rows(key, part, pool.num_examples)) for part in parts
-    ]
-    pairs = zip(
-      images([part % size for part in parts]), others(drawn), strict=True
-    )
-    return (one + other for one, other in pairs)
+    drawn = [_draw(dataset, pool, key, part) for part in parts]
+    rows = [part % dataset.num_examples for part in parts]
+    starts = itertools.repeat((None,), len(parts))
+    if cfg.init == "image":
+      starts = others([np.asarray(one.rows) for one in drawn])
+    for one, at, (x,), (start,) in zip(
+      drawn, rows, images(rows), starts, strict=True
+    ):
+      y = dataset.labels[at]
+      classes = one.classes | {"teacher": said["teacher"][at]}
+      target = classes.get(cfg.target, y)
+      yield (Batch(one.keys, y, target, said["spare"][at], x, start),)
 
   return feed
 
 
-def _shard(run, indices: np.ndarray, batch_size: int, bar, feed):
-  """Runs one shard's batches; returns (arrays, sums of statistics)."""
-  whole = batching.map_batches(run, indices, batch_size, feed=feed, bar=bar)
+def _shard(make, indices: np.ndarray, batch_size: int, bar, feed):
+  """Makes one shard's batches; returns (arrays, sums of statistics)."""
+  whole = batching.map_batches(
+    lambda _, batch: make(batch), indices, batch_size, feed=feed, bar=bar
+  )
   stats = {
     k: float(np.asarray(v, np.float64).sum())
     for k, v in whole.pop("stats").items()

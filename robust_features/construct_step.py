@@ -5,6 +5,7 @@ Arrays, keys and frozen settings in, arrays out.
 
 import functools
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,40 +26,87 @@ def streams(key: jax.Array, indices: jax.Array) -> list[jax.Array]:
   return [jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(8)]
 
 
-@functools.partial(
-  jax.jit, static_argnames=("model", "others", "cfg", "num_classes")
-)
-def construct_batch(
-  model, variables, labels, said, repel, indices, images, pool, key, attack, *,
-  others, cfg, num_classes,
-):  # fmt: skip
-  """Makes the examples at `indices` `[B]` of the images that belong to them.
+class Draw(NamedTuple):
+  """What their indices alone decide about examples.
+
+  Attributes:
+    keys: By stream, `[B]`.
+    classes: By rule of `objectives.class_of`, int32 `[B]`.
+    rows: int32 `[B]`, of the images that the pool gives them.
+  """
+
+  keys: list[jax.Array]
+  classes: dict[str, jax.Array]
+  rows: jax.Array
+
+
+@jax.jit
+def draw(key, indices, y, num_classes, num_images) -> Draw:
+  """Draws all that any set may want, so that one program serves all of them.
 
   Args:
-    images: `streaming.Rows` of what is modified.
-    pool: The same of what "image" starts from, else None.
+    key: Folded with each index.
+    indices: `[B]`, of the examples.
+    y: `[B]`, their labels.
+    num_classes: At least 2.
+    num_images: Of the pool.
+  """
+  keys = streams(key, indices)
+  rules = ("own", "next", "uniform", "other")
+  return Draw(
+    keys,
+    {
+      # A copy of the key each: a set takes one of them.
+      rule: objectives.class_of(
+        rule, y, jax.random.clone(keys[_TARGET]), num_classes
+      )
+      for rule in rules
+    },
+    objectives.drawn_rows(keys[START], num_images),
+  )
+
+
+class Batch(NamedTuple):
+  """Examples to be made.
+
+  Attributes:
+    keys: By stream, `[B]`.
+    y: `[B]`, the images' labels.
+    target: `[B]`, their targets; idle where the source says them.
+    said: `[B]`, what the model of `spare="predicted"` sees.
+    images: `[B, H, W, C]`, what is modified.
+    pool: The same, what "image" starts from, else None.
+  """
+
+  keys: list[jax.Array]
+  y: Any
+  target: Any
+  said: Any
+  images: Any
+  pool: Any
+
+
+@functools.partial(jax.jit, static_argnames=("model", "others", "cfg"))
+def construct_batch(
+  model, variables, repel, batch: Batch, key, attack, *, others, cfg
+):
+  """Makes the examples of a batch.
 
   Returns:
     Arrays of one row each.
   """
-  indices = sharding.split_batch(indices)
-  rows = indices % labels.shape[0]
-  drawn = streams(key, indices)
-  original, y = ds.to_float(images.take()), labels[rows]
+  drawn, y, given, said, images, pool = sharding.split_batch(batch)
+  original = ds.to_float(images)
   x = objectives.base_images(cfg.base, original, drawn[BASE])
 
-  def class_of(rule):
-    if rule == "source":
-      return models.apply(model, variables, x).logits.argmax(1).astype(y.dtype)
-    if rule == "teacher":
-      return said["teacher"][rows]
-    return objectives.class_of(rule, y, drawn[_TARGET], num_classes)
+  def predicted():
+    return models.apply(model, variables, x).logits.argmax(1).astype(y.dtype)
 
-  target = class_of(cfg.target) if cfg.uses_target() else y
-  label = target if cfg.label == "target" else class_of(cfg.label)
-  x_init = objectives.starting_points(
-    cfg.init, x, pool.take() if pool else None, drawn[NOISE]
-  )
+  target = predicted() if cfg.target == "source" else given
+  label = {"target": lambda: target, "own": lambda: y, "source": predicted}[
+    cfg.label
+  ]()
+  x_init = objectives.starting_points(cfg.init, x, pool, drawn[NOISE])
   objective = _objective(
     cfg, model, variables, x, y, target,
     tuple(map(objectives.Ensemble, others, repel)),
@@ -83,7 +131,7 @@ def construct_batch(
   if cfg.spare == "label_is_own":
     spared = label == y
   elif cfg.spare == "predicted":
-    spared = label == said["spare"][rows]
+    spared = label == said
   stored = jnp.where(geometry.per_example(spared), original, result.x_adv)
   before = models.apply(model, variables, stored).logits.argmax(1)
   if cfg.pixels == "uint8":

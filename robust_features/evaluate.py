@@ -20,7 +20,7 @@ from robust_features.attacks import losses
 from robust_features.attacks.pgd import ObjectiveFn
 from robust_features.data import dataset as ds
 from robust_features.data import streaming
-from robust_features.runtime import batching, sharding
+from robust_features.runtime import batching
 from robust_features.runtime.logs import progress
 from robust_features.runtime.measured import Measured
 
@@ -116,7 +116,7 @@ class Evaluation:
 
 @functools.partial(jax.jit, static_argnames=("model", "bn_mode"))
 def _logits(model, variables, images, bn_mode):
-  x = ds.to_float(images.take())
+  x = ds.to_float(images)
   return models.apply(model, variables, x, bn_mode).logits
 
 
@@ -144,7 +144,7 @@ def predict(
 
 @functools.partial(jax.jit, static_argnames="model")
 def _representation(model, variables, images):
-  x = ds.to_float(images.take())
+  x = ds.to_float(images)
   return models.represent(model, variables, x)
 
 
@@ -220,17 +220,14 @@ def classification_objective(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "loss", "bn_mode"))
-def _attack(
-  model, variables, labels, indices, images, key, cfg, *, loss, bn_mode
-):
-  """Attacks the images at `indices` `[B]`, which are `images`.
+def _attack(model, variables, indices, images, y, key, cfg, *, loss, bn_mode):
+  """Attacks the images at `indices` `[B]`, which are `images` of labels y.
 
   Returns:
     Which are broken; which of them beyond doubt, by an iterate after which the
     attack may stop; which met a zero gradient before, which one not finite.
   """
-  x = ds.to_float(images.take())
-  y = labels[indices]
+  x = ds.to_float(images)
   objective = classification_objective(
     lambda x: models.apply(model, variables, x, bn_mode).logits, y, loss
   )
@@ -255,7 +252,7 @@ def _survivors(
   first steps of the whole attack, so they decide nothing that it would not.
 
   Args:
-    attack: `_attack` but for indices, images and `cfg`.
+    attack: Takes indices, images and an `AttackConfig`; see `_attack`.
     look: `batching.map_batches` but for a function, indices and a bar.
     run: `Measured.run`.
     cfg: The evaluation.
@@ -288,7 +285,7 @@ def _survivors(
 
 def _measure(run, name: str, attack, cfg, indices, images):
   """Attacks one batch, unless an earlier sitting did."""
-  return run(name, indices, lambda part: attack(part, images, cfg=cfg))
+  return run(name, indices, lambda part: attack(part, images, cfg))
 
 
 def evaluate(
@@ -328,7 +325,6 @@ def evaluate(
   seen = logits.argmax(1)
   alive = np.flatnonzero(seen == dataset.labels)
   clean = len(alive) / len(dataset.labels)
-  labels = sharding.replicate(dataset.labels)
   batch_size = batching.even_batch(cfg.batch_size, len(dataset.labels))
   robust, by_class, attacked, met = {}, {}, 0, np.zeros(2, np.int64)
   run = (measured or Measured()).run
@@ -336,10 +332,13 @@ def evaluate(
     batching.map_batches, batch_size=batch_size, interruptible=interruptible,
     feed=streaming.Feed(dataset.images),
   )  # fmt: skip
-  attack = functools.partial(
-    _attack, model, variables, labels, key=key, loss=cfg.loss,
-    bn_mode=cfg.bn_mode,
-  )  # fmt: skip
+
+  def attack(indices, images, cfg_at_eps):
+    return _attack(
+      model, variables, indices, images, dataset.labels[indices], key,
+      cfg=cfg_at_eps, loss=cfg.loss, bn_mode=cfg.bn_mode,
+    )  # fmt: skip
+
   with progress(len(alive) * len(cfg.eps), name, unit="image") as bar:
     for eps in sorted(cfg.eps):
       attacked += len(alive)

@@ -139,6 +139,11 @@ _init_state = jax.jit(init_state, static_argnums=(0, 1, 2, 3))
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
+def _shaping(cfg: TrainConfig) -> TrainConfig:
+  """Returns a config with nothing but what the first state depends on."""
+  return TrainConfig(momentum=cfg.momentum, ema_decay=cfg.ema_decay)
+
+
 @functools.partial(jax.jit, static_argnames="num_examples")
 def _epoch_order(key, epoch, num_examples):
   return jax.random.permutation(
@@ -246,7 +251,7 @@ class _Driver:
     self.steps_per_epoch = train_set.num_examples // cfg.batch_size
     self.keys = [jax.random.fold_in(key, stream) for stream in range(6)]
     state = _init_state(
-      model, cfg, self.steps_per_epoch, train_set.image_shape,
+      model, _shaping(cfg), self.steps_per_epoch, train_set.image_shape,
       self.keys[_INIT], initial,
     )  # fmt: skip
     begun = _saved(state, state.evaluated)

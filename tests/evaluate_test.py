@@ -238,7 +238,7 @@ class StopTest(parameterized.TestCase):
     def whole(*args, cfg, **kwargs):
       del kwargs
       self.assertEqual(cfg.num_steps, 20)
-      return [np.zeros(len(args[-2]), bool)] * 4  # Of the indices.
+      return [np.zeros(len(args[2]), bool)] * 4  # Of the indices.
 
     with mock.patch.object(evaluate, "_attack", whole):
       run(model, variables, data, cfg)

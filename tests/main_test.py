@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -126,6 +127,11 @@ class QuickstartTest(CommandTestCase):
       self.assertIn(str(path), self.out)
     self.assertNotIn("Warning", self.err)
     self.assertNotIn("Traceback", self.err)
+
+  def test_few_programs_are_compiled(self):
+    """One for every shape and network, whatever the set and the stage."""
+    (count,) = re.findall(r"compiled (\d+) programs", self.err + self.out)
+    self.assertLessEqual(int(count), 20)
 
   def test_results(self):
     for row in self.results["rows"]:

@@ -6,6 +6,7 @@ see `lazy`. Nothing here knows where the images came from.
 """
 
 import dataclasses
+import functools
 import hashlib
 from typing import Any, NamedTuple
 
@@ -180,18 +181,27 @@ def _check_label_range(
     )
 
 
-def to_float(images: jax.Array | np.ndarray) -> jax.Array:
+def to_float(images: Any) -> Any:
   """Returns images as float32 in [0, 1]; uint8 is divided by 255.
 
   Args:
     images: `[..., H, W, C]`, uint8 or a float type; floats keep their values.
+      Arrays of JAX stay there, all others come back as numpy's.
   """
-  if isinstance(images, lazy.Images):
-    images = np.asarray(images)
-  images = jnp.asarray(images)
-  if images.dtype == jnp.uint8:
-    return images.astype(jnp.float32) / 255.0
-  return images.astype(jnp.float32)
+  if isinstance(images, jax.Array):
+    if images.dtype == jnp.uint8:
+      return images.astype(jnp.float32) / 255.0
+    return images.astype(jnp.float32)
+  images = np.asarray(images)
+  if images.dtype == np.uint8:
+    return _byte_values()[images]
+  return images.astype(np.float32)
+
+
+@functools.cache
+def _byte_values() -> np.ndarray:
+  """Returns each byte as a float, as XLA divides: its bits are not numpy's."""
+  return np.asarray(jax.jit(to_float)(np.arange(256, dtype=np.uint8)))
 
 
 def streamed(dataset: Dataset) -> Dataset:

@@ -1,8 +1,10 @@
 """Images on their way to the devices: all at once, or batch by batch.
 
-A set that is an array in memory lies on the devices whole, and a batch is a
-set of indices. `lazy.Images` are read by grain, in threads, while the devices
-work on the batch before; each process reads the rows of its own devices.
+What is trained on lies on the devices whole if it is an array in memory, and a
+batch is a set of indices. All else is brought batch by batch, so that one
+program serves sets of every size. `lazy.Images` are read by grain, in threads,
+while the devices work on the batch before; each process brings the rows of its
+own devices.
 
 Batch i is a function of the seed and of i alone: nothing of a stream is in a
 checkpoint, and a restart goes on with the next image whatever the number of
@@ -80,25 +82,6 @@ def read_ahead(
       yield batch
 
 
-class Rows(NamedTuple):
-  """A batch of images as a compiled program takes it.
-
-  Attributes:
-    images: Of the whole set `[N, H, W, C]` on every device, or of the batch
-      alone `[B, H, W, C]`, split over the devices.
-    rows: int32 `[B]`, where in the former the batch is; None for the latter.
-  """
-
-  images: Any
-  rows: Any
-
-  def take(self) -> jax.Array:
-    """Inside `jit`: returns the batch's images, split over the devices."""
-    if self.rows is None:
-      return self.images
-    return sharding.split_batch(self.images[self.rows])
-
-
 class Feed:
   """Brings a set's images to the devices, as `batching.map_batches` asks.
 
@@ -107,28 +90,30 @@ class Feed:
   """
 
   def __init__(self, images: np.ndarray | Images):
-    """Puts an array on every device at once; reads nothing else yet."""
+    """Reads nothing yet."""
     self._images, self.watch = images, Watch()
-    if not isinstance(images, Images):
-      self._images = sharding.replicate(images)
 
-  def __call__(self, parts: Sequence[np.ndarray]) -> Iterator[tuple[Rows]]:
+  def __call__(self, parts: Sequence[np.ndarray]) -> Iterator[tuple[jax.Array]]:
     """Yields the images at each of `parts`, indices `[B]`.
 
     Args:
       parts: All of one size, which the devices divide.
+
+    Yields:
+      `[B, H, W, C]`, split over the devices.
     """
-    if not isinstance(self._images, Images):
-      yield from ((Rows(self._images, part),) for part in parts)
-      return
     images, mine = self._images, sharding.local_rows(len(parts[0]))
+    if not isinstance(images, Images):
+      for part in parts:
+        yield (sharding.from_local(images[part[mine]], len(part)),)
+      return
     read = read_ahead(
       lambda part: _read(images, part[mine]), parts,
       len(mine) * images.image_nbytes, self.watch,
     )  # fmt: skip
     with contextlib.closing(read) as batches:
       for batch in batches:
-        yield (Rows(sharding.from_local(batch, len(parts[0])), None),)
+        yield (sharding.from_local(batch, len(parts[0])),)
 
 
 def _read(images: Images, indices: np.ndarray) -> np.ndarray:
