@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-newest lint format
+.PHONY: quickstart test test-newest performance lint format
 
 quickstart: .venv
 	$(BIN)/python -m robust_features.main --config=configs/quickstart.py
@@ -33,6 +33,20 @@ test-newest: .venv-newest
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet uv
 	$@/bin/uv pip install --quiet --python $@/bin/python $(PACKAGE)
+
+# Tables of docs/performance.md, beside the peers; torchattacks' own pins are old.
+performance: .venv-bench
+	JAX_PLATFORMS=cpu .venv-bench/bin/python -m benchmarks.performance \
+	  $(PERFORMANCE_FLAGS)
+
+.venv-bench: requirements-bench.txt requirements.lock
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet uv
+	$@/bin/uv pip install --quiet --python $@/bin/python \
+	  -r requirements-bench.txt
+	$@/bin/uv pip install --quiet --python $@/bin/python --no-deps \
+	  torchattacks==3.5.1 -e .
+	touch $@
 
 lint: .venv
 	$(BIN)/ruff check .

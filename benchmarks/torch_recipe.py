@@ -111,10 +111,11 @@ class CNN(nn.Module):
     self.pool, self.depth = twin.pool, len(twin.strides)
     side, before = image_shape[0], image_shape[2]
     plan = zip(twin.multipliers, twin.strides, strict=True)
+    batch_norm = twin.norm == "batch"
     for i, (multiplier, stride) in enumerate(plan, start=1):
       features = twin.width * multiplier
-      norm = nn.BatchNorm2d(features) if twin.batch_norm else nn.Identity()
-      bias = not twin.batch_norm
+      norm = nn.BatchNorm2d(features) if batch_norm else nn.Identity()
+      bias = not batch_norm
       self.add_module(f"conv{i}", _conv(before, features, 3, stride, bias))
       self.add_module(f"bn{i}", norm)
       side, before = -(-side // stride), features
