@@ -150,10 +150,10 @@ class TpuPodTest(parameterized.TestCase):
 
 
 class SlurmTest(parameterized.TestCase):
-  def slurm(self, status, **environment):
+  def slurm(self, status, said="", **environment):
     """Runs the script with an srun that ends with a status."""
     made = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    executable(made / "srun", f'#!/bin/sh\necho srun "$@"\nexit {status}\n')
+    executable(made / "srun", f'#!/bin/sh\necho srun "$@"\necho "{said}" >&2\nexit {status}\n')
     executable(made / "scontrol", '#!/bin/sh\necho scontrol "$@"\n')
     return run(
       "bash", LAUNCH / "slurm.sbatch", "configs/quickstart.py:smoke", "--a=b c",
@@ -165,6 +165,14 @@ class SlurmTest(parameterized.TestCase):
     found = self.slurm(status)
     self.assertEqual(found.returncode, status, found.stderr)
     self.assertEqual("scontrol requeue 42\n" in found.stdout, again)
+
+  def test_an_error_of_one_task_is_not_queued_again(self):
+    """srun ends the others by SIGTERM, and the highest status is its own."""
+    said = "srun: error: node1: task 0: Exited with exit code 1"
+    found = self.slurm(143, said)
+    self.assertEqual(found.returncode, 1)
+    self.assertIn(said, found.stderr)
+    self.assertNotIn("scontrol", found.stdout)
 
   @parameterized.parameters(("1", False), ("2", True))
   def test_tasks_are_one_study_wherever_they_run(self, tasks, together):
