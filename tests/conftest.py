@@ -37,7 +37,8 @@ gc.set_threshold(200_000, 10, 10)
 # would begin with the classes of most tests, and end with the longest test.
 LONGEST = (
   "main_test.py::SmokeTest", "processes_test.py::StudyTest",
-  "main_test.py::QuickstartTest", "parity_test.py::ParityTest",
+  "slurm_test.py::SlurmTest", "main_test.py::QuickstartTest",
+  "parity_test.py::ParityTest",
   "own_study_test.py::WholeStudyTest", "colabs_test.py::RunTest",
   "ensemble_test.py::ReferenceTest", "pieces_test.py::StudyTest",
   "train_test.py::ResumeTest", "remedies_test.py::RemediesTest",
