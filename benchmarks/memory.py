@@ -23,7 +23,7 @@ from robust_features import attacks, construct, evaluate, models
 from robust_features.attacks import autoattack
 from robust_features.data import dataset as ds
 
-SIZES = (5_000, 30_000)
+SIZES = (4_000, 20_000)
 SHAPE = (32, 32, 3)
 BATCH = 250
 

@@ -153,7 +153,10 @@ class SlurmTest(parameterized.TestCase):
   def slurm(self, status, said="", **environment):
     """Runs the script with an srun that ends with a status."""
     made = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    executable(made / "srun", f'#!/bin/sh\necho srun "$@"\necho "{said}" >&2\nexit {status}\n')
+    executable(
+      made / "srun",
+      f'#!/bin/sh\necho srun "$@"\necho "{said}" >&2\nexit {status}\n',
+    )
     executable(made / "scontrol", '#!/bin/sh\necho scontrol "$@"\n')
     return run(
       "bash", LAUNCH / "slurm.sbatch", "configs/quickstart.py:smoke", "--a=b c",
