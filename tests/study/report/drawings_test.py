@@ -62,6 +62,12 @@ class AccuracyTest(absltest.TestCase):
         np.testing.assert_allclose(
           end, [100 * value - size, 100 * value + size]
         )
+    # The four bars of a row lie side by side about its tick.
+    for row in (0, 1):
+      left = [container.patches[row].get_x() for container in bars]
+      np.testing.assert_allclose(
+        left, row - 0.4 + 0.2 * np.arange(4), atol=1e-9
+      )
     # Of the first row alone: clean, and at 0.25 over that radius' own bar.
     lines = [c for c in axes.collections if len(c.get_segments()) == 1]
     lines = [c.get_segments()[0] for c in lines]
@@ -171,6 +177,14 @@ class ChangeTest(absltest.TestCase):
     np.testing.assert_allclose(dots["robust"], [[0.5, 0.4]])
     np.testing.assert_allclose(dots["useful, non-robust"], [[0.4, -0.5]])
     np.testing.assert_allclose(dots["useless"], [[0, 0]])
+    segments = [
+      part
+      for c in axes.collections
+      if hasattr(c, "get_segments")
+      for part in c.get_segments()
+    ]
+    sizes = [np.ptp(part, axis=0).tolist() for part in segments]
+    np.testing.assert_allclose(sizes[:2], [[0.02, 0], [0, 0.1]], atol=1e-9)
     every = np.concatenate(
       [np.asarray(c.get_offsets()) for c in axes.collections]
     )
@@ -318,6 +332,7 @@ class GridsTest(parameterized.TestCase):
       ("start: another image", number("start-image")),
       ("n: highest in the set", number("n-highest")),
       ("m: from noise", number("m-feature-noise")),
+      ("n: from another image", number("n-feature-image")),
     ):  # fmt: skip
       np.testing.assert_array_equal(cells[:, columns.index(column)], want)
 
