@@ -458,7 +458,7 @@ class PromisesTest(absltest.TestCase):
     cfg = toys.recipe(
       num_epochs=3, batch_size=8, eval_every_epochs=2, ema_decay=0.5,
       augment=augment.AugmentConfig(2, True, 0.2, 2.0),
-      adversary=AttackConfig("l2", 0.4, 0.2, 1, start="random"),
+      adversary=AttackConfig("l2", 0.4, 0.1, 2, start="random"),
     )  # fmt: skip
     data, key = toys.dataset(20), jax.random.key(7)
     model = models.from_linen(toys.Dropping())
@@ -534,7 +534,7 @@ class PromisesTest(absltest.TestCase):
     self.assertEqual(checkpoint.digest(variables), found.digest)
     self.assertIs(data, held_out)
     want = evaluate.EvaluateConfig(
-      "l2", (0.4,), 1, 0.5, 1, "cross_entropy", "running", 250
+      "l2", (0.4,), 2, 0.5, 1, "cross_entropy", "running", 250
     )
     self.assertEqual(cfg, want)
     last = found.history[-1]

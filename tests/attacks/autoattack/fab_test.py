@@ -83,8 +83,8 @@ class ProjectionTest(parameterized.TestCase):
     np.testing.assert_array_equal(d, jnp.zeros_like(p))
 
 
-def _published_steps(w, x, y, target, cfg, num_steps):
-  """The published steps towards one class of a linear model, in float64.
+def _published_steps(w, x, z, y, target, cfg, num_steps):
+  """The published steps from z towards a class of a linear model, in float64.
 
   Returns:
     (points after each step `[T, D]`, distance of the closest adversarial one).
@@ -97,7 +97,7 @@ def _published_steps(w, x, y, target, cfg, num_steps):
     sign = 1 if gap > 0 else -1
     return _bisected(p, -sign * normal, abs(gap), cfg.norm)
 
-  z, points, nearest = x, [], np.inf
+  points, nearest = [], np.inf
   for _ in range(num_steps):
     from_z, from_x = project(z), project(x)
     size_z, size_x = (
@@ -118,8 +118,11 @@ class FabTest(parameterized.TestCase):
   def test_every_step_is_the_published_one(self, norm, alpha_max):
     rng = np.random.default_rng(5)
     w, x = rng.normal(size=(48, 3)), rng.uniform(size=(4, 48))
+    begin = rng.uniform(size=(4, 48))
     logits = x @ w
-    y, target = logits.argmax(1), np.argsort(logits, axis=1)[:, 1]
+    y = logits.argmax(1)
+    # Towards the least likely, the class between comes first: it counts too.
+    target = np.argsort(logits, axis=1)[np.arange(4), [1, 1, 0, 0]]
     cfg = fab.FabConfig(norm, 0.0, num_targets=1, alpha_max=alpha_max)
     logits_fn = jax.tree_util.Partial(_linear_logits, jnp.asarray(w, "float32"))
     batch = machine.Batch(
@@ -128,9 +131,12 @@ class FabTest(parameterized.TestCase):
       _keys(4),
     )  # fmt: skip
     wanted = [
-      _published_steps(w, x[k], y[k], target[k], cfg, 6) for k in range(4)
+      _published_steps(w, x[k], begin[k], y[k], target[k], cfg, 6)
+      for k in range(4)
     ]
-    state = fab.init(batch, cfg)
+    state = fab.init(batch, cfg)._replace(
+      z=jnp.asarray(begin.reshape(4, 4, 4, 3), jnp.float32)
+    )
     step = jax.jit(lambda state: fab.step(logits_fn, batch, state, cfg))
     for t in range(6):
       state = step(state)
