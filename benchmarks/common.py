@@ -4,6 +4,7 @@ import math
 import os
 import platform
 import re
+import socket
 import statistics
 import sys
 import time
@@ -77,6 +78,13 @@ def process_seconds(number: int) -> float:
   with open(f"/proc/{number}/stat") as file:
     user, system = file.read().rpartition(")")[2].split()[11:13]
   return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+  """Returns a port of this machine that nobody listens on."""
+  with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    return listener.getsockname()[1]
 
 
 def _own_seconds() -> float:

@@ -24,23 +24,16 @@ import pathlib
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-from benchmarks import kill_and_resume
+from benchmarks import common, kill_and_resume
 
 _PATIENCE = 45.0  # Seconds that the others may take to end.
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
 _TARGETS = ((0,), (1,), (0, 1))
-
-
-def _free_port() -> int:
-  with socket.socket() as listener:
-    listener.bind(("127.0.0.1", 0))
-    return listener.getsockname()[1]
 
 
 def start(
@@ -48,7 +41,7 @@ def start(
   streamed: bool = True,
 ) -> list[subprocess.Popen]:  # fmt: skip
   """Starts the study's two processes, with one device each."""
-  coordinator = f"127.0.0.1:{_free_port()}"
+  coordinator = f"127.0.0.1:{common.free_port()}"
   one_device = "--xla_force_host_platform_device_count=1"
   started = []
   for number in range(2):

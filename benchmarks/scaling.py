@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import pathlib
-import socket
 import statistics
 import subprocess
 import sys
@@ -124,9 +123,7 @@ def run(layout: tuple[int, int], steps: int) -> dict[str, float]:
     RuntimeError: If a process fails.
   """
   num_processes, num_devices = layout
-  with socket.socket() as listener:
-    listener.bind(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
+  port = common.free_port()
   environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(num_devices)}
   with tempfile.TemporaryDirectory() as workdir:
     started = [

@@ -80,6 +80,8 @@ class BytesTest(parameterized.TestCase):
     content = pixels.encode_png(array)
     with PIL.Image.open(io.BytesIO(content)) as made:
       self.assertEqual(made.format, "PNG")
+      plain = np.asarray(made).reshape(array.shape)
+      np.testing.assert_array_equal(plain, array)
       found = pixels.to_array(made, channels, 0)
     np.testing.assert_array_equal(found, array)
 

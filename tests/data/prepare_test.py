@@ -15,7 +15,6 @@ import threading
 from unittest import mock
 
 import numpy as np
-import PIL.Image
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from tensorflow_datasets.core import download
@@ -265,18 +264,6 @@ class PrepareTest(parameterized.TestCase):
     )
     self.assertEqual(done.returncode, 1)
     self.assertRegex(done.stderr, r"^error: .*--data_dir\n$")
-
-
-class PngTest(parameterized.TestCase):
-  @parameterized.parameters(1, 3, 4)
-  def test_is_lossless(self, channels):
-    rng = np.random.default_rng(0)
-    image = rng.integers(256, size=(5, 7, channels)).astype(np.uint8)
-    encoded = pixels.encode_png(image)
-    with PIL.Image.open(io.BytesIO(encoded)) as decoded:
-      self.assertEqual(decoded.format, "PNG")
-      back = np.asarray(decoded).reshape(image.shape)
-    np.testing.assert_array_equal(back, image)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -81,9 +81,11 @@ class CallTest(parameterized.TestCase):
 
   def test_images_at_the_edges_of_what_is_taken(self):
     for shape in ((2, 3, 6, 4), (2, 2, 6, 5), (1, 3, 3, 3), (2, 1, 9, 1)):
-      protocol.apply(self.model, self.variables, jnp.zeros(shape))
+      found = protocol.apply(self.model, self.variables, jnp.zeros(shape))
+      self.assertLen(found.logits, shape[0])
     half = jnp.zeros((1, 4, 4, 3), jnp.bfloat16)
-    protocol.apply(self.model, self.variables, half)
+    found = protocol.apply(self.model, self.variables, half)
+    self.assertEqual(found.logits.shape, (1, 3))
 
   def test_what_is_no_model(self):
     class Bare(nn.Module):
