@@ -8,6 +8,7 @@ import toys
 from absl.testing import absltest, parameterized
 
 from robust_features import objectives
+from robust_features.data import augment
 from robust_features.data import dataset as ds
 from robust_features.models.layers import Outputs, relu
 
@@ -39,6 +40,8 @@ class ObjectiveTest(absltest.TestCase):
     )
     grad = jax.grad(lambda z: objective(z).sum())(x)
     np.testing.assert_array_equal(grad, np.zeros_like(x))
+    dead = objectives.distance_objective(*linear(), jnp.zeros((4, 192)), False)
+    self.assertTrue(np.isfinite(dead(x)).all())
 
   def test_target_and_untargeted(self):
     source, x = linear(), images(4)
@@ -87,8 +90,11 @@ class ObjectiveTest(absltest.TestCase):
     self.assertTrue((found[4] < 0.8 * found[1]).all())
 
   def test_crop_and_flip_is_cifars(self):
-    found = objectives.crop_and_flip((32, 32, 3))
-    self.assertEqual((found.pad, found.flip), (4, True))
+    for size, pad in ((32, 4), (8, 1), (4, 1)):
+      self.assertEqual(
+        objectives.crop_and_flip((size, size, 3)),
+        augment.AugmentConfig(pad, True, 0.0, 0.0),
+      )
 
   def test_fake_relu_lets_closed_units_move(self):
     class Ramp(nn.Module):
@@ -163,6 +169,35 @@ class StartTest(parameterized.TestCase):
 
 
 class NoiseTest(parameterized.TestCase):
+  def test_which_numbers_are_drawn(self):
+    """Each of its own key, whole: a set once made is made again."""
+    x, shape = images(3), (8, 8, 3)
+
+    def each(draw):
+      return np.stack([draw(key, shape, jnp.float32) for key in toys.keys(3)])
+
+    normal = each(jax.random.normal)
+    size = np.sqrt(np.square(normal).sum(axis=(1, 2, 3), keepdims=True))
+    for found, want in (
+      (objectives.base_images("gaussian", x, toys.keys(3)),
+       np.clip(0.5 + normal / 4, 0.0, 1.0)),
+      (objectives.base_images("uniform", x, toys.keys(3)),
+       each(jax.random.uniform)),
+      (objectives.starting_points("noise", x, None, toys.keys(3)),
+       0.5 + normal / 20),
+      (objectives.pattern(toys.keys(3), shape, "l2", 0.3), 0.3 * normal / size),
+      (objectives.pattern(toys.keys(3), shape, "linf", 0.3),
+       0.3 * each(jax.random.rademacher)),
+    ):  # fmt: skip
+      np.testing.assert_allclose(found, want, atol=1e-6)
+    root = jax.random.fold_in(jax.random.key(4), jnp.uint32(2**32 - 1))
+    np.testing.assert_array_equal(
+      jax.random.key_data(
+        objectives.class_keys(jax.random.key(4), jnp.array([7, 2]))
+      ),
+      [jax.random.key_data(jax.random.fold_in(root, c)) for c in (7, 2)],
+    )
+
   @parameterized.parameters(("l2", 2), ("linf", np.inf))
   def test_pattern_has_the_norm_exactly(self, norm, order):
     found = objectives.pattern(toys.keys(6), (8, 8, 3), norm, 0.3)

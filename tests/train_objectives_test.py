@@ -269,6 +269,35 @@ class StepTest(parameterized.TestCase):
 
 
 class ObjectivesTest(parameterized.TestCase):
+  @parameterized.parameters(0.0, 0.5)
+  def test_what_is_climbed(self, beta):
+    """With the batch's statistics; the divergence is from the images'."""
+    model = toys.small_cnn()
+    x, z = (jnp.asarray(toys.dataset(6, seed, dtype=np.float32).images)
+            for seed in (0, 1))  # fmt: skip
+    y = jnp.asarray([0, 1, 2, 0, 1, 2], jnp.int32)
+    variables = models.init_variables(model, jax.random.key(0), (8, 8, 3))
+    clean, there = (
+      models.apply(model, variables, at, "batch").logits for at in (x, z)
+    )
+    want = losses.cross_entropy(there, y)
+    if beta:
+      want = train_objectives.divergence(clean, there)
+    found = train_objectives.climbed(model, variables, x, y, "batch", beta)(z)
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+
+  @parameterized.parameters(0.0, 0.5)
+  def test_correct_is_of_what_is_attacked(self, beta):
+    model = toys.Linear(2)
+    variables = toys.linear_variables([[1.0, -1.0]], [-0.5, 0.5])
+    x = jnp.asarray([0.9, 0.9, 0.1]).reshape(3, 1, 1, 1)  # 0, 0, 1.
+    x_adv = jnp.asarray([0.9, 0.1, 0.9]).reshape(3, 1, 1, 1)
+    found = train_objectives.descended(
+      model, variables, x, x_adv, jnp.asarray([0, 0, 0], jnp.int32), None,
+      loss_fn=lambda outputs: outputs.logits[:, 1], trades_beta=beta,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.correct, [True, False, True])
+
   def test_divergence_has_no_gradient_where_predictions_agree(self):
     z = jnp.asarray([[1.0, -2.0, 0.5]])
     slope = jax.grad(lambda q: train_objectives.divergence(z, q).sum())(z)
@@ -278,6 +307,7 @@ class ObjectivesTest(parameterized.TestCase):
   def test_representations_are_compared_by_their_cosine(self):
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(size=(2, 3, 5)).astype(np.float32)
+    ours[1] *= 0.01  # A cosine has no scale.
     ours[2] = 0.0  # Every unit is off.
 
     def total(z):

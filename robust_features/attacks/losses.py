@@ -13,29 +13,33 @@ import optax
 from jax import core
 
 
-def _check_labels(logits: jax.Array, y: jax.Array) -> None:
-  """Raises ValueError unless labels are classes; NaN would come of others.
+def _classes(logits: jax.Array, y: jax.Array) -> jax.Array:
+  """Returns the labels, or raises ValueError unless they are classes.
 
-  What is traced has no values to look at.
+  What is traced has no values to look at; there, no class gives NaN, once an
+  index below zero, which JAX counts from the last, is moved beyond all.
   """
   if y.shape != logits.shape[:1] or not jnp.issubdtype(y.dtype, jnp.integer):
     raise ValueError(
       f"y must be {logits.shape[0]} integers, got {y.dtype} of shape {y.shape}"
     )
-  if isinstance(y, core.Tracer) or not y.size:
-    return
+  if isinstance(y, core.Tracer):
+    return jnp.where(y < 0, jnp.iinfo(y.dtype).max, y)
+  if not y.size:
+    return y
   labels = np.asarray(y)
   if labels.min() < 0 or labels.max() >= logits.shape[1]:
     raise ValueError(
       f"y must be in [0, {logits.shape[1]}), got values from {labels.min()} to "
       f"{labels.max()}"
     )
+  return y
 
 
 def _at(logits: jax.Array, y: jax.Array) -> jax.Array:
   """Returns the logit of class `y` of every row, `[B]`."""
-  _check_labels(logits, y)
-  return jnp.take_along_axis(logits, y[:, None], axis=1)[:, 0]
+  classes = _classes(logits, y)
+  return jnp.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
 
 
 def _largest_other(logits: jax.Array, y: jax.Array) -> jax.Array:
@@ -46,7 +50,7 @@ def _largest_other(logits: jax.Array, y: jax.Array) -> jax.Array:
 
 def cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
   """Returns the cross-entropy in nats, `[B]`."""
-  _check_labels(logits, y)
+  y = _classes(logits, y)
   logits = logits.astype(jnp.float32)
   return optax.softmax_cross_entropy_with_integer_labels(logits, y)
 

@@ -145,6 +145,17 @@ class CarliniWagnerTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(found.distance).all())
     self.assertTrue((rough(found.x_adv).argmax(1) != y).all())
 
+  def test_every_step_of_every_search_is_counted(self):
+    """A margin that is never above zero, with no gradient anywhere."""
+
+    def rough(z):
+      root = jnp.sqrt(0.0 * z.sum(axis=(1, 2, 3)))
+      return jnp.stack([root + 1.0, 0.0 * root], axis=1)
+
+    x, y = jnp.full((2, 2, 2, 1), 0.4), jnp.zeros(2, jnp.int32)
+    found = cw.minimize_distance(rough, x, y, cw.CarliniWagnerConfig(3, 4))
+    np.testing.assert_array_equal(found.nonfinite_gradients, [12, 12])
+
   def test_shapes_and_types_are_programmer_errors(self):
     x, y = jnp.full((2, 2, 2, 1), 0.5), jnp.zeros(2, jnp.int32)
     cfg = cw.CarliniWagnerConfig(1, 1)

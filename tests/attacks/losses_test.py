@@ -41,6 +41,13 @@ class LossesTest(parameterized.TestCase):
     found = np.asarray(losses.cw_margin(z, y))
     np.testing.assert_array_equal(found > 0, z.argmax(1) != y)
 
+  def test_cw_margin_targeted(self):
+    z, y, t = logits()
+    rows = np.arange(7)
+    np.testing.assert_array_equal(
+      losses.cw_margin_targeted(z, y, t), z[rows, t] - z[rows, y]
+    )
+
   def test_dlr(self):
     z, y, _ = logits()
     want = []
@@ -96,9 +103,40 @@ class LossesTest(parameterized.TestCase):
       losses.cw_margin(z, y),
       losses.dlr(z, y),
       losses.dlr_targeted(z, y, t),
+      losses.cw_margin_targeted(z, y, t),
     ):
       self.assertEqual(found.dtype, jnp.float32)
       self.assertEqual(found.shape, (7,))
+
+
+ALL = {**losses.LOSSES, **losses.TARGETED_LOSSES}
+
+
+class LabelsTest(parameterized.TestCase):
+  @parameterized.parameters(*ALL)
+  def test_what_is_no_class(self, name):
+    """Named where it has a value; NaN, and no other's loss, where it has none.
+
+    An index of -1 would be the last class.
+    """
+    z, y, target = logits()
+    loss, given = ALL[name], [y, target][: 1 + (name in losses.TARGETED_LOSSES)]
+    for place, label in enumerate(given):
+      for bad, low, high in ((-1, -1, 4), (5, 0, 5)):
+        wrong = np.where(np.arange(7) == 3, bad, np.arange(7) % 5)
+        labels = [*given]
+        labels[place] = wrong.astype(np.int32)
+        with self.assertRaisesRegex(
+          ValueError, rf"in \[0, 5\), got values from {low} to {high}"
+        ):
+          loss(z, *labels)
+        found = np.asarray(jax.jit(loss)(z, *labels))
+        np.testing.assert_array_equal(np.isnan(found), np.arange(7) == 3)
+      for bad in (label[:1], label[:, None], label.astype(np.float32)):
+        labels = [*given]
+        labels[place] = bad
+        with self.assertRaisesRegex(ValueError, "y must be 7 integers, got "):
+          loss(z, *labels)
 
 
 if __name__ == "__main__":

@@ -237,6 +237,54 @@ class FabTest(parameterized.TestCase):
     norms = np.linalg.norm(np.reshape(tally.x_adv - x, (2, -1)), axis=1)
     self.assertLessEqual(norms.max(), 2.0 * (1 + 1e-6))
 
+  def test_at_eps_is_within_eps_and_beyond_is_not(self):
+    x, eps = jnp.full((3, 4, 4, 3), 0.25), np.float32(0.3)
+    logits_fn = jax.tree_util.Partial(_linear_logits, jnp.zeros((48, 2)))
+    batch = machine.Batch(
+      x, jnp.zeros(3, jnp.int32), jnp.ones((3, 1), jnp.int32), _keys(3)
+    )
+    cfg = fab.FabConfig("l2", float(eps), num_targets=1)
+    begun = fab.init(batch, cfg)._replace(
+      distance=jnp.asarray([0.295, eps, np.nextafter(eps, np.float32(1))]),
+      x_best=x + 0.01,
+    )
+    tally = jax.jit(fab.step)(logits_fn, batch, begun, cfg).tally
+    np.testing.assert_array_equal(tally.success, [True, True, False])
+    np.testing.assert_array_equal(tally.done, [True, True, False])
+    # What is too far away is no adversarial example of the attack.
+    np.testing.assert_array_equal(tally.x_adv[:2], begun.x_best[:2])
+    np.testing.assert_array_equal(tally.x_adv[2], x[2])
+
+  def test_gradients_that_are_zero_or_not_finite_are_counted(self):
+    """Of the second image there is none, of the third one entry is NaN."""
+    w = np.random.default_rng(4).normal(size=(48, 2))
+    x = jnp.asarray(np.random.default_rng(5).uniform(0.2, 0.8, (3, 4, 4, 3)))
+    x = x.astype(jnp.float32)
+    slope = jnp.asarray([1.0, 0.0, 1.0])
+    rough = jnp.asarray([0.0, 0.0, 1.0])
+
+    def logits_fn(z):
+      flat = z.reshape(3, 48)
+      # d sqrt(0 z)/dz is NaN.
+      term = jnp.sqrt(jnp.where(rough > 0, 0.0 * flat[:, 7], 1.0))
+      return slope[:, None] * (flat @ jnp.asarray(w, jnp.float32)) + jnp.stack(
+        [term, 0.0 * term], axis=1
+      )
+
+    y = jnp.argmax(logits_fn(x), axis=1).astype(jnp.int32)
+    cfg = fab.FabConfig("l2", 0.0, num_steps=9, num_targets=1)
+    batch = machine.Batch(x, y, 1 - y[:, None], _keys(3))
+    state = fab.init(batch, cfg)
+    step = jax.jit(lambda state: fab.step(logits_fn, batch, state, cfg))
+    for _ in range(2):
+      state = step(state)
+    np.testing.assert_array_equal(state.tally.zero_gradients, [0, 2, 0])
+    np.testing.assert_array_equal(state.tally.nonfinite_gradients, [0, 0, 2])
+    self.assertTrue(np.isfinite(state.z).all())
+    moved = np.abs(state.z - x).max(axis=(1, 2, 3)) > 0
+    np.testing.assert_array_equal(moved, [True, False, True])
+    self.assertEqual(float(state.z[2].ravel()[7]), float(x[2].ravel()[7]))
+
   def test_what_is_not_told_is_the_published(self):
     found = dataclasses.astuple(fab.FabConfig("l2", 0.5))
     self.assertEqual(found, ("l2", 0.5, 100, 9, 0.1, 1.05, 0.9))
