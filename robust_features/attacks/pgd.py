@@ -71,12 +71,11 @@ class AttackConfig:
       value = getattr(self, name)
       if isinstance(value, (str, bool)) or (_known(value) and not value >= 0):
         raise ValueError(f"{name} must be a number >= 0, got {value!r}")
-    step_size = self.step_size
-    if isinstance(step_size, (int, float)) and math.isinf(step_size):
-      raise ValueError(f"step_size must be finite, got {step_size!r}")
+    if _known(self.step_size) and math.isinf(self.step_size):
+      raise ValueError(f"step_size must be finite, got {self.step_size!r}")
     for name, least in (("num_steps", 0), ("num_restarts", 1)):
       value = getattr(self, name)
-      if isinstance(value, (str, float, bool)) or (
+      if isinstance(value, (str, float, bool, np.floating)) or (
         _known(value) and value < least
       ):
         raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")

@@ -51,6 +51,18 @@ class BallAndBoxTest(parameterized.TestCase):
     )  # fmt: skip
     self.assertLessEqual(norms(moved(found.x_adv, x), norm).max(), 0.1 + 1e-6)
 
+  @parameterized.parameters("l2", "linf")
+  def test_later_starts_lie_about_the_image_wherever_the_first_one_is(
+    self, norm
+  ):
+    x, start = images(8, low=0.3, high=0.5), images(8, low=0.7)
+    cfg = AttackConfig(norm, 0.1, 0.05, 0, num_restarts=3)
+    found = pgd.maximize(
+      lambda z: jnp.square(z - x).sum(axis=(1, 2, 3)),
+      x, toys.keys(8), cfg, x_init=start,
+    )  # fmt: skip
+    self.assertLessEqual(norms(moved(found.x_adv, x), norm).max(), 0.1 + 1e-6)
+
   def test_an_infinite_radius_leaves_the_box(self):
     x, start = images(4, high=0.3), images(4, low=0.7)
     target = images(4, seed=5)
@@ -502,6 +514,17 @@ class StopTest(parameterized.TestCase):
     self.assertEqual(whole.zero_gradients.tolist(), [4, 0])
     self.assertEqual(early.zero_gradients.tolist(), [0, 0])
 
+    def rough(z):  # d sqrt(0 z)/dz is NaN.
+      return objective(z) + jnp.sqrt(0.0 * z).sum(axis=(1, 2, 3))
+
+    found = attacks.maximize(rough, x, toys.keys(2), cfg, stop_above=0.0)
+    self.assertEqual(found.nonfinite_gradients.tolist(), [0, 4])
+
+  def test_at_the_score_nothing_is_decided(self):
+    x, cfg = images(2), AttackConfig("l2", 0.2, 0.1, 4)
+    found = attacks.maximize(constant, x, toys.keys(2), cfg, stop_above=0.0)
+    self.assertEqual(found.zero_gradients.tolist(), [4, 4])
+
   def test_it_ends_when_all_are(self):
     calls = []
 
@@ -543,6 +566,9 @@ class ConfigTest(parameterized.TestCase):
     ({"eps": float("nan")}, "eps must be a number >= 0, got nan"),
     ({"eps": "8/255"}, "eps must be a number >= 0, got '8/255'"),
     ({"step_size": -1}, "step_size must be .*got -1"),
+    ({"step_size": np.inf}, "step_size must be finite, got inf"),
+    ({"step_size": np.float32(np.inf)}, "step_size must be finite, got "),
+    ({"num_steps": np.float32(1.5)}, "num_steps must be an integer >= 0, got "),
     ({"num_steps": -1}, "num_steps must be an integer >= 0, got -1"),
     ({"num_steps": 1.5}, "num_steps must be an integer >= 0, got 1.5"),
     ({"num_steps": "7"}, "num_steps must be an integer >= 0, got '7'"),
@@ -560,6 +586,11 @@ class ConfigTest(parameterized.TestCase):
     fields = {"norm": "l2", "eps": 0.5, "step_size": 0.1, "num_steps": 7}
     with self.assertRaisesRegex(ValueError, message):
       AttackConfig(**(fields | changes))
+
+  def test_costs(self):
+    """Two passes a gradient, and the last iterate of each restart."""
+    cfg = AttackConfig("l2", 0.5, 0.1, 7, num_restarts=3)
+    self.assertEqual((cfg.gradients(), cfg.forward_passes()), (21, 45.0))
 
   def test_max_radius_is_the_diameter_of_the_box(self):
     self.assertEqual(attacks.max_radius("linf", (32, 32, 3)), 1.0)

@@ -296,6 +296,9 @@ class FabTest(parameterized.TestCase):
     x, y = jnp.full((1, 4, 4, 3), 0.5), jnp.zeros(1, jnp.int32)
     with self.assertRaisesRegex(ValueError, "below the 3 classes, got 9"):
       fab.attack(logits_fn, x, y, _keys(1), fab.FabConfig("l2", 0.5))
+    as_many = fab.FabConfig("l2", 0.5, num_targets=3)
+    with self.assertRaisesRegex(ValueError, "below the 3 classes, got 3"):
+      fab.attack(logits_fn, x, y, _keys(1), as_many)
 
 
 if __name__ == "__main__":
