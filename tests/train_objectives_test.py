@@ -293,10 +293,10 @@ class ObjectivesTest(parameterized.TestCase):
     x = jnp.asarray([0.9, 0.9, 0.1]).reshape(3, 1, 1, 1)  # 0, 0, 1.
     x_adv = jnp.asarray([0.9, 0.1, 0.9]).reshape(3, 1, 1, 1)
     found = train_objectives.descended(
-      model, variables, x, x_adv, jnp.asarray([0, 0, 0], jnp.int32), None,
+      model, variables, x, x_adv, jnp.asarray([0, 1, 1], jnp.int32), None,
       loss_fn=lambda outputs: outputs.logits[:, 1], trades_beta=beta,
     )  # fmt: skip
-    np.testing.assert_array_equal(found.correct, [True, False, True])
+    np.testing.assert_array_equal(found.correct, [True, True, False])
 
   def test_divergence_has_no_gradient_where_predictions_agree(self):
     z = jnp.asarray([[1.0, -2.0, 0.5]])
