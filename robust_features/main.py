@@ -143,14 +143,16 @@ def _act(overrides: dict[str, str]) -> None:
   config = config_file.load(_CONFIG.value, overrides)
   not_set = xla_flags.use_all_cores()
   preemption.install()
-  _join()
-  _require_device()
-  if not_set and jax.default_backend() == "cpu":
-    sys.stderr.write(f"{not_set}\n")
   # Late: who only mistyped need not wait for it.
   from robust_features.study import fields, graph, outlook, parse, run
 
   plan = parse.parse(config)
+  if not plan.run.optimize:
+    xla_flags.compile_quickly()
+  _join()
+  _require_device()
+  if not_set and jax.default_backend() == "cpu":
+    sys.stderr.write(f"{not_set}\n")
   folder = workdir.resolve(_WORKDIR.value or f"runs/{config.name}")
   study = graph.Study(plan, folder)
   if _HELP_CONFIG.value:

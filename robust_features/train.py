@@ -49,17 +49,20 @@ _INIT, _ORDER, _STEP, _EVAL, _MODEL, _CROP = range(6)  # Streams of a run's key.
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-  """Cadences, which change no result.
+  """Cadences and how to compile; no result depends on them but in rounding.
 
   Attributes:
     chunk_steps: Steps run in one call, between looks at signals and logs.
     checkpoint_every_seconds: Least time between two checkpoints.
     eval_batch_size: Held-out images evaluated at a time.
+    optimize: Whether XLA optimises all that it compiles. Without, it compiles
+      in less than half of the time what then runs several times slower.
   """
 
   chunk_steps: int = 50
   checkpoint_every_seconds: float = 60.0
   eval_batch_size: int = 250
+  optimize: bool = True
 
   def __post_init__(self):
     for name in ("chunk_steps", "eval_batch_size"):

@@ -13,14 +13,7 @@ from absl import flags
 from robust_features.runtime import xla_flags
 
 xla_flags.use_all_cores()  # As `main` does.
-# XLA's older emitters and one module a program: a fifth of the compile time.
-for flag, value in (
-  ("xla_cpu_use_fusion_emitters", "false"),
-  ("xla_cpu_parallel_codegen_split_count", "1"),
-):
-  set_flags = os.environ.get("XLA_FLAGS", "")
-  if flag not in set_flags and xla_flags.is_known(flag):
-    os.environ["XLA_FLAGS"] = f"{set_flags} --{flag}={value}".strip()
+xla_flags.compile_quickly()
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

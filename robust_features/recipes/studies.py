@@ -23,6 +23,7 @@ def study(name: str, *, seed: int = 0) -> Any:
         "chunk_steps": 50,
         "checkpoint_every_seconds": 60.0,
         "eval_batch_size": 250,
+        "optimize": True,
       },
     }
   )

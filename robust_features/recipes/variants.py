@@ -28,6 +28,7 @@ def _shrink(config: Any) -> None:
   # Late: a config that is not shrunk loads without JAX.
   from robust_features.study.kinds import KINDS
 
+  config.run.optimize = False  # Most of the time would go into compiling.
   for source in config.data.values():
     source.num_train, source.num_test, source.num_validation = 64, 32, 16
   for section in config.models.values():

@@ -1,10 +1,28 @@
-"""How much of a run's time went into compiling."""
+"""How programs are compiled, and how much of a run's time goes into it."""
 
+import contextlib
+from collections.abc import Iterator
+
+import jax
 from jax import monitoring
 
 _EVENT = "/jax/core/compile/backend_compile_duration"
 _durations: list[float] = []
 _listening: list[bool] = []
+
+
+@contextlib.contextmanager
+def optimized(optimize: bool) -> Iterator[None]:
+  """Has XLA leave out most optimisations inside, unless `optimize`.
+
+  What JAX's own `jax_disable_most_optimizations` asks for stays asked for.
+  """
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", before or not optimize)
+  try:
+    yield
+  finally:
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def listen() -> None:

@@ -8,6 +8,11 @@ import jaxlib
 
 _FLAG = "xla_cpu_experimental_ynn_fusion_type"
 _VALUE = "-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+# Its older emitters, and one module a program.
+_QUICK = {
+  "xla_cpu_use_fusion_emitters": "false",
+  "xla_cpu_parallel_codegen_split_count": "1",
+}
 
 
 def use_all_cores() -> str:
@@ -20,16 +25,31 @@ def use_all_cores() -> str:
   Returns:
     Why the flag was not set, in one line; empty if it is.
   """
+  if _add(_FLAG, _VALUE):
+    return ""
+  return (
+    f"jaxlib {jaxlib.__version__} does not know --{_FLAG}: convolutions on a "
+    "CPU may use one core only"
+  )
+
+
+def compile_quickly() -> None:
+  """Has XLA compile for a CPU in half of the time; call before any device is.
+
+  With `compilation.optimized(False)` in a quarter of it. Programs run slower.
+  """
+  for flag, value in _QUICK.items():
+    _add(flag, value)
+
+
+def _add(flag: str, value: str) -> bool:
+  """Returns whether a flag is set, to what the user has set it to if so."""
   flags = os.environ.get("XLA_FLAGS", "")
-  if _FLAG in flags:
-    return ""  # The user's own.
-  if not is_known(_FLAG):
-    return (
-      f"jaxlib {jaxlib.__version__} does not know --{_FLAG}: convolutions on a "
-      "CPU may use one core only"
-    )
-  os.environ["XLA_FLAGS"] = f"{flags} --{_FLAG}={_VALUE}".strip()
-  return ""
+  if flag not in flags:
+    if not is_known(flag):
+      return False
+    os.environ["XLA_FLAGS"] = f"{flags} --{flag}={value}".strip()
+  return True
 
 
 def is_known(flag: str) -> bool:

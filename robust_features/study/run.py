@@ -69,7 +69,8 @@ def complete(
   with hold(study.workdir):
     _claim(study)
     take(study, names, reuse)
-    _run_stages(study, names)
+    with compilation.optimized(study.plan.run.optimize):
+      _run_stages(study, names)
     if only:
       return study.require(only)
     results = publish.nothing() | study.results(names)

@@ -26,6 +26,19 @@ class CompilationTest(absltest.TestCase):
     self.assertEqual(compilation.since(begin)[0], 1)
     self.assertEqual(compilation.since(compilation.mark()), (0, 0))
 
+  def test_optimized(self):
+    """Without inside, as before after an error; a user's own wish is kept."""
+    name = "jax_disable_most_optimizations"
+    self.addCleanup(jax.config.update, name, jax.config.read(name))
+    for optimize, before, inside in (
+      (True, False, False), (False, False, True), (True, True, True),
+    ):  # fmt: skip
+      jax.config.update(name, before)
+      with self.assertRaises(KeyError), compilation.optimized(optimize):
+        self.assertEqual(jax.config.read(name), inside)
+        raise KeyError
+      self.assertEqual(jax.config.read(name), before)
+
 
 class CacheTest(absltest.TestCase):
   """Of `--compilation_cache`, in a process of its own."""

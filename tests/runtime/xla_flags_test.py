@@ -33,6 +33,21 @@ class FlagsTest(absltest.TestCase):
     self.assertEqual(flags, "--a=1")
     self.assertRegex(why, f"^jaxlib {jaxlib.__version__} does not know {FLAG}:")
 
+  def test_quickly(self):
+    """A user's own is kept; what is not known is left out."""
+    emitters = "--xla_cpu_use_fusion_emitters"
+    for before, known, after in (
+      (f"{emitters}=true", True, f"{emitters}=true --xla_cpu_parallel_codegen"),
+      ("", True, f"{emitters}=false --xla_cpu_parallel_codegen_split_count=1"),
+      ("--a=1", False, "--a=1"),
+    ):
+      with (
+        mock.patch.dict(os.environ, {"XLA_FLAGS": before}),
+        mock.patch.object(xla_flags, "is_known", return_value=known),
+      ):
+        xla_flags.compile_quickly()
+        self.assertStartsWith(os.environ["XLA_FLAGS"], after)
+
   def test_the_installed_library_is_looked_at(self):
     """The pinned jaxlib knows it; no library knows a flag of nobody."""
     if jaxlib.__version__ == "0.10.2":

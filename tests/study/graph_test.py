@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from unittest import mock
 
+import jax
 import numpy as np
 import toy_study
 import toys
@@ -261,6 +262,25 @@ def numbers(results):
       if "seconds" not in k and k not in ("date", "config")
     }
   return [numbers(v) for v in results] if isinstance(results, list) else results
+
+
+class OptimizeTest(StudyTestCase):
+  def test_stages_are_compiled_as_the_config_says(self):
+    name = "jax_disable_most_optimizations"
+    self.addCleanup(jax.config.update, name, jax.config.read(name))
+    jax.config.update(name, False)
+    seen = []
+
+    def stop(*unused):
+      seen.append(jax.config.read(name))
+      raise KeyError
+
+    with mock.patch.object(run, "_run_stages", stop):
+      for optimize in (True, False):
+        config = toy_study.config(self.data, run__optimize=optimize)
+        with self.assertRaises(KeyError):
+          run.run(config, toys.folder(self))
+    self.assertEqual(seen, [False, True])
 
 
 class GuardTest(StudyTestCase):
