@@ -59,6 +59,9 @@ def programs(args: argparse.Namespace, runs: str) -> dict[str, list[str]]:
       "--pieces=standard,adversarial",
     ),
     "Memory": ["benchmarks.memory"],
+    "XLA's counts": [
+      "benchmarks.counts", f"--config=quickstart{':smoke' if few else ''}",
+    ],
   }  # fmt: skip
   if args.reference:
     for network in ("l2", "wide"):
