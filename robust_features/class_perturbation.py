@@ -133,7 +133,8 @@ def perturbations(
     measured: Where the classes are kept that an earlier sitting finished.
 
   Raises:
-    ValueError: If images or labels are none, or the radius exceeds the box.
+    ValueError: If images or labels are none, the network knows too few
+      classes, or the radius exceeds the box.
     preemption.Stopped: If the process was asked to stop.
   """
   evaluate.check_fit(model, variables, dataset)

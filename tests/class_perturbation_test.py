@@ -166,6 +166,14 @@ class SetTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "attack.eps is 100, larger than"):
       self.make(dataclasses.replace(CFG, attack=attack))
 
+  def test_data_or_a_source_that_do_not_fit(self):
+    wrong = dataclasses.replace(self.data, labels=self.data.labels + 1)
+    with self.assertRaisesRegex(ValueError, r"labels must lie in \[0, 3\)"):
+      self.make(data=wrong)
+    self.source = toys.Linear(2), toys.linear_variables(np.zeros((192, 2)))
+    with self.assertRaisesRegex(ValueError, "3 classes, .* 2 logits"):
+      self.make()
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -5,11 +5,19 @@ import json
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import attacks, error_minimising, evaluate
+from robust_features import (
+  attacks,
+  error_minimising,
+  error_minimising_step,
+  evaluate,
+  models,
+)
+from robust_features.attacks import losses
 from robust_features.data import constructed
 from robust_features.runtime import preemption
 
@@ -73,6 +81,52 @@ class ByHandTest(absltest.TestCase):
     )
 
 
+class StreamsTest(absltest.TestCase):
+  """Of the key come the order, and what is random in the network, by step."""
+
+  def test_a_round_draws_by_its_steps(self):
+    data = toys.dataset(10, size=4, dtype=np.float32)
+    model = models.from_linen(toys.Dropping())
+    cfg = dataclasses.replace(
+      CFG, train_steps=2, train_batch_size=4, learning_rate=0.0
+    )
+    begun = error_minimising_step.begin(cfg, model, data, jax.random.key(0))
+    state = begun._replace(step=jnp.int32(3))  # The second of its epoch.
+    order, drops = jax.random.key(1), jax.random.key(2)
+    labels = jnp.asarray(data.labels)
+    after, loss = error_minimising_step.train(
+      state, labels, order, drops, model=model, cfg=cfg
+    )
+    self.assertEqual(int(after.step), 5)
+    want = []
+    for step in (3, 4):
+      epoch = jax.random.fold_in(order, step // 2)
+      rows = jax.random.permutation(epoch, 10)[step % 2 * 4 :][:4]
+      outputs, _ = models.apply_in_training(
+        model, begun.variables, begun.images[rows],
+        jax.random.fold_in(drops, step),
+      )  # fmt: skip
+      want.append(losses.cross_entropy(outputs.logits, labels[rows]).mean())
+    np.testing.assert_allclose(loss, np.mean(want), rtol=1e-5)
+
+  def test_which_key_is_whose(self):
+    key, data = jax.random.key(9), toys.dataset(8)
+    with (
+      mock.patch.object(
+        error_minimising, "train", side_effect=InterruptedError
+      ) as train,
+      self.assertRaises(InterruptedError),
+    ):
+      error_minimising.make(
+        CFG, toys.Linear(3), data, toys.folder(self), key, {}
+      )
+    for stream, given in enumerate(train.call_args.args[2:], start=1):
+      want = jax.random.fold_in(key, stream)
+      np.testing.assert_array_equal(
+        jax.random.key_data(given), jax.random.key_data(want)
+      )
+
+
 class MakeTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
@@ -122,6 +176,24 @@ class MakeTest(parameterized.TestCase):
     self.assertLen(found.history, 1)
     self.assertEqual(found.history, self.found.history[:1])
 
+  def test_at_that_error_it_is_done(self):
+    first = self.found.history[:1]
+    cfg = dataclasses.replace(CFG, stop_error=first[0]["error"])
+    found = self.make(toys.folder(self), cfg)
+    self.assertTrue(found.reached)
+    self.assertEqual(found.history, first)
+
+  def test_data_or_a_network_that_do_not_fit(self):
+    wrong = dataclasses.replace(self.data, labels=self.data.labels + 1)
+    with self.assertRaisesRegex(ValueError, r"labels must lie in \[0, 3\)"):
+      error_minimising.make(
+        CFG, self.model, wrong, toys.folder(self), jax.random.key(0), {}
+      )
+    with self.assertRaisesRegex(ValueError, "gives 4 logits, but .* 3 classes"):
+      error_minimising.make(
+        CFG, toys.Linear(4), self.data, toys.folder(self), jax.random.key(0), {}
+      )
+
   def test_a_stop_amid_a_round_goes_on_to_the_same_bits(self):
     self.addCleanup(preemption.reset)
     folder = toys.folder(self)
@@ -152,6 +224,8 @@ class MakeTest(parameterized.TestCase):
     ):
       found = self.make(self.folder)
     self.assertEqual(found.manifest["sha256"], self.found.manifest["sha256"])
+    # Of all sittings, though this one took next to none.
+    self.assertGreater(found.seconds, 0.5 * self.found.seconds)
 
   def test_a_loss_that_is_not_finite(self):
     cfg = dataclasses.replace(CFG, learning_rate=1e30)
@@ -168,6 +242,7 @@ class SettingsTest(parameterized.TestCase):
     ({"train_steps": 0}, "train_steps must be at least 1, got 0"),
     ({"max_rounds": 0}, "max_rounds must be at least 1"),
     ({"learning_rate": float("nan")}, "learning_rate must be a finite"),
+    ({"learning_rate": -0.1}, "learning_rate must be a finite number >= 0"),
     ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
     ({"stop_error": 1.0}, r"stop_error must be in \[0, 1\), got 1.0"),
     ({"pixels": "uint16"}, "pixels must be 'uint8' or 'float32', got 'uint16'"),
@@ -192,6 +267,13 @@ class SettingsTest(parameterized.TestCase):
       ValueError, "train_batch_size is 8, more than the 7 images"
     ):
       error_minimising.check_fit(CFG, 7, (8, 8, 3))
+    error_minimising.check_fit(CFG, 8, (8, 8, 3))
+
+  def test_a_radius_beyond_the_box(self):
+    attack = dataclasses.replace(CFG.attack, norm="l2", eps=99.0)
+    cfg = dataclasses.replace(CFG, attack=attack)
+    with self.assertRaisesRegex(ValueError, "attack.eps is 99, larger than"):
+      error_minimising.check_fit(cfg, 8, (8, 8, 3))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,18 @@ class FrequenciesTest(parameterized.TestCase):
     self.assertTrue(bands[0][4, 5])
     self.assertTrue(bands[2][0, 0] and bands[2][4, 0])
     self.assertTrue(bands[1][4, 6])
+    # At 0.35, 0.56 and 0.71 of the highest frequency.
+    self.assertTrue(bands[1][5, 5] and bands[1][6, 5] and bands[2][6, 6])
+
+  def test_changes_are_numbered_in_the_order_of_frequencies(self):
+    cfg = dataclasses.replace(CFG, eps=0.25)
+    found, numbers, norms = fourier.points(cfg, (4, 5))
+    self.assertEqual(found.tolist(), sorted(found.tolist()))
+    np.testing.assert_array_equal(numbers, np.arange(len(found)))
+    np.testing.assert_array_equal(norms, np.full(len(found), 0.25))
+    numbers, norms = fourier.white_points(cfg)
+    np.testing.assert_array_equal(numbers, [0, 1, 2])
+    np.testing.assert_array_equal(norms, [0.25] * 3)
 
 
 class AddTest(absltest.TestCase):
@@ -108,6 +120,22 @@ class AddTest(absltest.TestCase):
     for axis in (0, 1, 2):
       same = signs.take(0, axis) == signs.take(1, axis)
       self.assertBetween(same.mean(), 0.2, 0.8)
+
+  def test_which_numbers_are_drawn(self):
+    """A sign a channel of the key of the wave; noise of keys beyond those."""
+    x, frequency = jnp.full((2, 4, 4, 3), 0.5), jnp.array([0, 1])
+    found = fourier.add_wave(x, (frequency, jnp.int32(5), 0.1), keys(2)) - x
+    wave = 0.1 * fourier.wave(frequency, (4, 4))
+    white = fourier.add_white(x, (jnp.int32(5), 0.1), keys(2)) - x
+    for row, key in enumerate(keys(2)):
+      own = jax.random.fold_in(key, 5)
+      signs = jax.random.rademacher(own, (3,), jnp.float32)
+      np.testing.assert_allclose(
+        found[row], wave[..., None] * signs[None, None], atol=1e-6
+      )
+      noise = jax.random.normal(jax.random.fold_in(key, 2**30 + 5), (4, 4, 3))
+      size = np.linalg.norm(noise, axis=(0, 1), keepdims=True)
+      np.testing.assert_allclose(white[row], 0.1 * noise / size, atol=1e-6)
 
   def test_draws_of_white_noise_differ(self):
     x = jnp.full((2, 4, 4, 3), 0.5)

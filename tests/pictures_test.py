@@ -193,6 +193,12 @@ class TellingEntriesTest(absltest.TestCase):
     found = pictures.telling_entries(values, labels, (2, 0))
     np.testing.assert_array_equal(found, [1, 3])
 
+  def test_an_entry_that_never_varies_is_below_every_other(self):
+    labels = np.array([0, 1, 0, 1])
+    values = np.stack([np.ones(4), -1.0 * labels], axis=1)
+    found = pictures.telling_entries(values, labels, (1, 0))
+    np.testing.assert_array_equal(found, [1, 1])
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -42,6 +42,13 @@ class RidgeTest(parameterized.TestCase):
     self.assertGreater(ridge.accuracy(found, x, y), 0.7)
     self.assertLess(ridge.accuracy(found, x, (y + 1) % 3), 0.3)
 
+  def test_the_bias_decides_where_nothing_else_does(self):
+    zero, bias = np.zeros((2, 3)), np.array([0.2, 0.5, 0.3])
+    found = ridge.Ridge(zero, np.zeros(2), bias)
+    self.assertEqual(
+      ridge.accuracy(found, np.ones((4, 2)), np.array([1, 1, 0, 1])), 0.75
+    )
+
   def test_separability_is_of_what_was_held_out(self):
     """Random labels are fitted by enough features, and not told after all."""
     rng = np.random.default_rng(0)

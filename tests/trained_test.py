@@ -1,6 +1,8 @@
 """Trained models opened by folder, and studies that begin with an import."""
 
+import json
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -77,6 +79,18 @@ class StudyTest(absltest.TestCase):
     best = trained.load(self.stage, "best")
     shapes = [jax.tree.map(np.shape, t.variables) for t in (last, best)]
     self.assertEqual(*shapes)
+
+  def test_weights_that_were_not_trained_there(self):
+    for which, field in (("last", "digest"), ("best", "best_digest")):
+      folder = self.folder / f"changed_{which}"
+      shutil.copytree(self.stage, folder)
+      result = json.loads((folder / "result.json").read_text())
+      result[field] = "0" * 64
+      (folder / "result.json").write_text(json.dumps(result))
+      with self.assertRaisesRegex(
+        checkpoint.CheckpointError, "is not the checkpoint that was trained"
+      ):
+        trained.load(folder, which)
 
   def test_another_model_in_its_place_is_noticed(self):
     folder = self.folder / "other"

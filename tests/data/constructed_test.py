@@ -64,6 +64,17 @@ class FormatTest(parameterized.TestCase):
     originals = np.concatenate([s["original_labels"] for s in shards])
     np.testing.assert_array_equal(found.extras["original_labels"], originals)
     self.assertEqual(found.class_names, ("a", "b", "c"))
+    stream = constructed.load(self.folder, streamed=True)
+    self.assertEqual(stream.images.dtype, dtype)
+    np.testing.assert_array_equal(stream.images[:], images)
+
+  def test_a_class_that_nothing_is_labelled_as_is_counted(self):
+    write(self.folder)
+    writer = constructed.Writer(self.folder, {})
+    names = ("a", "b", "c", "d")
+    counts = writer.finish("det", 2, names, "uint8", 0.1)["class_counts"]
+    self.assertLen(counts, 4)
+    self.assertEqual((counts[3], sum(counts)), (0, 7))
 
   def test_manifest(self):
     manifest, shards = write(self.folder)

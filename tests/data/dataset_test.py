@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -32,6 +33,10 @@ class CheckTest(parameterized.TestCase):
       self.assertEqual(dataset.image_shape, (4, 4, 3))
       self.assertEqual(dataset.labels.dtype, np.int32)
 
+  def test_a_number_of_classes_names_them(self):
+    found = dataset_lib.make(make().images, make().labels, 3)
+    self.assertEqual(found.class_names, ("0", "1", "2"))
+
   @parameterized.named_parameters(
     ("rank", {"images": np.zeros((3, 4, 4), np.uint8)}, "[N, H, W, C]"),
     ("dtype", {"images": np.zeros((3, 4, 4, 3))}, "float64"),
@@ -41,6 +46,11 @@ class CheckTest(parameterized.TestCase):
       r"\[0, 1\], got \[255, 255\]; .*divide by 255",
     ),
     ("below_zero", {"images": np.full((3, 4, 4, 3), -0.1, np.float32)}, "-0.1"),
+    (
+      "axes",
+      {"images": np.zeros((3, 3, 5, 5), np.uint8)},
+      r"\(3, 3, 5, 5\), which looks like \[N, C, H, W\]; transpose",
+    ),
     ("nan", {"images": np.full((3, 4, 4, 3), np.nan, np.float32)}, "nan"),
     ("lengths", {"images": np.zeros((2, 4, 4, 3), np.uint8)}, "2 images but 3"),
     ("labels_type", {"labels": np.zeros(3, np.int64)}, "int32"),
@@ -88,6 +98,12 @@ class OperationsTest(absltest.TestCase):
     levels = np.arange(256, dtype=np.uint8)
     back = np.rint(np.asarray(dataset_lib.to_float(levels)) * 255)
     np.testing.assert_array_equal(back.astype(np.uint8), levels)
+
+  def test_to_float_gives_the_same_bits_on_the_host_as_in_a_program(self):
+    levels = np.arange(256, dtype=np.uint8)
+    found = dataset_lib.to_float(levels)
+    self.assertIsInstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, jax.jit(dataset_lib.to_float)(levels))
 
   def test_take_keeps_examples_whole(self):
     dataset = make()
@@ -172,6 +188,14 @@ class OperationsTest(absltest.TestCase):
     self.assertIsInstance(stream.images, lazy.Images)
     self.assertIs(dataset_lib.streamed(stream), stream)
     np.testing.assert_array_equal(stream.images[:], data.images)
+    # Those of a part of a part, also where they are cropped as they are read.
+    some, few = np.array([7, 1, 8, 3]), np.array([2, 0])
+    part = dataset_lib.take(dataset_lib.take(stream, some), few)
+    np.testing.assert_array_equal(part.images[:], data.images[[8, 7]])
+    for row, whole in enumerate((8, 7)):
+      np.testing.assert_array_equal(
+        part.images.crop(row, 0.3, (5,)), stream.images.crop(whole, 0.3, (5,))
+      )
 
   def test_which_examples_are_drawn(self):
     data = make(10)
@@ -243,6 +267,12 @@ class OperationsTest(absltest.TestCase):
     }
     self.assertLen(digests, len(changes) + 1)
     self.assertEqual(dataset_lib.digest(make()), dataset_lib.digest(make()))
+    extras = {"a": dataset.labels, "b": dataset.labels + 1}
+    turned = dict(reversed(extras.items()))
+    self.assertEqual(
+      *(dataset_lib.digest(dataclasses.replace(dataset, extras=some))
+        for some in (extras, turned))
+    )  # fmt: skip
 
 
 class SampleShareTest(absltest.TestCase):

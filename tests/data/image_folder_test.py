@@ -284,7 +284,7 @@ class RefusalTest(FolderTestCase):
     elif how == "nested":
       save(cat / "images/0.png")
     elif how == "AppleDouble":
-      (cat / "._1.png").write_bytes(b"\0\5\x16\7")
+      (cat / "._1.PNG").write_bytes(b"\0\5\x16\7")
     elif how == "truncated":
       (cat / "2.png").write_bytes((cat / "1.png").read_bytes()[:45])
     elif how == "html":
@@ -311,7 +311,7 @@ class RefusalTest(FolderTestCase):
     ("suffix", r"cat/2.AVIF: unknown suffix '.avif'; convert .*.png .*.tiff"),
     ("no suffix", "cat/notes: unknown suffix ''"),
     ("nested", "cat/images: folder inside a class folder; move its images"),
-    ("AppleDouble", "cat/._1.png: hidden file named as an image; delete"),
+    ("AppleDouble", "cat/._1.PNG: hidden file named as an image; delete"),
     ("truncated", "cat/2.png: not an image that can be read"),
     ("html", "cat/2.jpg: not an image .*cannot identify image file '2.jpg'"),
     ("nothing", "cat/2.png: not an image that can be read"),

@@ -112,6 +112,9 @@ class NpzTest(SourceTestCase):
     self.assertEqual(train.image_shape, (32, 32, 3))
     np.testing.assert_array_equal(test.images, images)
     np.testing.assert_array_equal(test.labels, labels)
+    # A class of which there is no image is one.
+    np.save(root / "cifar10.1_v6_labels.npy", labels // 5 * 6)
+    self.assertEqual(sources.load(cfg).test.num_classes, 7)
 
   def test_archive_and_array_that_are_each_other(self):
     root = self.folder()

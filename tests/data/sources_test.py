@@ -1,15 +1,24 @@
 """Sources together: configs, parts, how much is kept."""
 
 import dataclasses
+import inspect
 import os
 from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
+from sklearn import datasets
 from source_case import SourceTestCase, random_images
 
 from robust_features.data import dataset as dataset_lib
-from robust_features.data import planted, sources
+from robust_features.data import (
+  image_folder,
+  lazy,
+  planted,
+  restricted_imagenet,
+  sources,
+  tfds_source,
+)
 from robust_features.data.sources import DataConfig as config
 
 
@@ -111,6 +120,48 @@ class LoadTest(SourceTestCase):
     self.assertEqual(images.max(), 255)
     self.assertEqual(np.bincount(labels)[0], 178)
 
+  def test_which_digits_are_held_out_and_their_levels(self):
+    data, labels = datasets.load_digits(return_X_y=True)
+    rows = np.sort(np.random.default_rng(0).permutation(1797)[:297])
+    test = sources.load(config("digits", seed=3)).test
+    np.testing.assert_array_equal(test.labels, labels[rows])
+    np.testing.assert_array_equal(
+      test.images, np.rint(data[rows].reshape(-1, 8, 8, 1) * 255 / 16)
+    )
+
+  def test_streamed_parts_are_the_same_images(self):
+    fields = {"num_train": 9, "num_test": 5, "num_validation": 4, "seed": 2}
+    whole = sources.load(config("digits", **fields))
+    found = sources.load(config("digits", **fields, streamed=True))
+    for part, want in zip(found, whole, strict=True):
+      self.assertIsInstance(part.images, lazy.Images)
+      self.assertEqual(dataset_lib.digest(part), dataset_lib.digest(want))
+
+  @parameterized.parameters(
+    ("image_folder", image_folder, {}),
+    ("tfds", tfds_source, {"name": "cifar10"}),
+    ("restricted_imagenet", image_folder, {"balanced": True}),
+    ("restricted_imagenet", tfds_source, {"name": "imagenet2012"}),
+  )
+  def test_a_loader_gets_what_was_asked_for(self, source, module, fields):
+    asked = {"data_dir": "/d", "image_size": 16, "short_side": 20,
+             "streamed": True, **fields}  # fmt: skip
+    want = {k: v for k, v in asked.items() if k != "balanced"}
+    if module is image_folder:
+      asked["skip_unreadable"] = want["skip_unreadable"] = True
+    if source == "restricted_imagenet":
+      balanced = asked.get("balanced", False)
+      want["groups"] = restricted_imagenet.groups(balanced)
+    signature = inspect.signature(module.load)
+    with (
+      mock.patch.object(restricted_imagenet, "check_folder"),
+      mock.patch.object(module, "load", side_effect=InterruptedError) as load,
+      self.assertRaises(InterruptedError),
+    ):
+      sources.load(config(source, **asked))
+    call = load.call_args
+    self.assertEqual(signature.bind(*call.args, **call.kwargs).arguments, want)
+
   def test_the_test_set_of_digits_does_not_depend_on_the_seed(self):
     tests = [sources.load(config("digits", seed=seed)).test for seed in (0, 1)]
     self.assertEqual(*(dataset_lib.digest(test) for test in tests))
@@ -168,6 +219,10 @@ class TestFractionTest(SourceTestCase):
     seen = [im.tobytes() for part in (train, test) for im in part.images]
     self.assertLen(set(seen), 40)
     self.assert_said()
+    whole = self.load("npz", data_dir=self.archive()).train
+    halves = dataset_lib.split_stratified(whole, 8, 0)
+    for part, want in zip((train, test), halves, strict=True):
+      self.assertEqual(dataset_lib.digest(part), dataset_lib.digest(want))
 
   def test_no_seed_trains_on_the_test_images_of_another(self):
     path = self.archive()

@@ -208,6 +208,10 @@ class CropTest(parameterized.TestCase):
     rng = Draws(0.5, 4 / 3)
     self.assertEqual(lazy.random_box(rng, 30, 40, 0.25), (9, 12, 21, 28))
     self.assertEqual(rng.tries, 1)
+    # Sides are rounded: of 646 pixels, 25.42 and 25.42; of 624, 24.98.
+    for pixels, side in ((646, 25), (624, 25)):
+      box = lazy.random_box(Draws(pixels / 1200, 1.0), 30, 40, 0.25)
+      self.assertEqual(box[2:], (side, side))
     rng = Draws(0.5, 3 / 4)
     self.assertEqual(lazy.random_box(rng, 30, 40, 0.25), (2, 19, 28, 21))
     # As wide and as high as the image is no more than it is.
@@ -268,6 +272,31 @@ class CropTest(parameterized.TestCase):
 
 
 class PartsTest(absltest.TestCase):
+  def test_a_crop_is_of_the_key_the_step_and_the_image(self):
+    """Whatever the chunk, and wherever in its batch the image comes."""
+    key = jax.random.fold_in(jax.random.key(3), 7)
+    seed = streaming.seed_of(key)
+    self.assertEqual(seed, tuple(map(int, jax.random.key_data(key))))
+    self.assertLen(seed, 2)
+    data = ds.streamed(toys.dataset(6, size=16))
+    order = jax.numpy.asarray([4, 0, 5, 2, 1, 3], jax.numpy.int32)
+    for chunk_steps in (1, 2):
+      feed = streaming.TrainFeed(
+        data.images, data.labels, 2, chunk_steps, 0.2, seed, streaming.Watch()
+      )
+      found = {}
+      for count, steps in feed.chunks(order, 30, 31, 33):
+        for step in range(int(steps.first), int(steps.first) + count):
+          found[step] = steps.at(step, 2)
+      self.assertEqual(list(found), [31, 32])
+      for step, rows in ((31, (5, 2)), (32, (1, 3))):
+        images, labels, indices = found[step]
+        np.testing.assert_array_equal(indices, rows)
+        np.testing.assert_array_equal(labels, data.labels[[*rows]])
+        for image, row in zip(np.asarray(images), rows, strict=True):
+          want = data.images.crop(row, 0.2, (*seed, step, row))
+          np.testing.assert_array_equal(image, want)
+
   def test_every_process_gives_its_rows(self):
     rows = np.arange(12).reshape(2, 6)
     found = sharding.from_local(rows, 6, axis=1)

@@ -1,5 +1,6 @@
 """Changes of a whole set, each against what it must keep and lose."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -91,6 +92,14 @@ class TransformTest(parameterized.TestCase):
       self.assertTrue((found.images != data.images).any())
       np.testing.assert_array_equal(found.labels, data.labels)
       self.assertEqual(found.class_names, data.class_names)
+
+  def test_of_bytes_it_is_rounded_and_extras_stay_behind(self):
+    data = toys.dataset(4)
+    data = dataclasses.replace(data, extras={"old": data.labels})
+    found = transform.apply("grey", data, 0)
+    want = 255 * transform.grey(np.asarray(ds.to_float(data.images)))
+    np.testing.assert_array_equal(found.images, np.round(want))
+    self.assertEqual(found.extras, {})
 
 
 if __name__ == "__main__":

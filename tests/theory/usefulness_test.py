@@ -184,6 +184,61 @@ class DriverTest(parameterized.TestCase):
       table.gamma.value, rho - loss, rtol=1e-3, atol=1e-3
     )
     self.assertEqual(table.kind[0], FeatureKind.ROBUST)
+    np.testing.assert_array_equal(table.label, np.ones(9))
+    linf = usefulness.linear_usefulness(x, labels, 0.01, "linf")
+    loss = 0.01 * np.abs(rows).sum(axis=1) * np.sqrt(60) / singular
+    np.testing.assert_allclose(
+      linf.gamma.value, rho - loss, rtol=1e-3, atol=1e-3
+    )
+    strict = usefulness.linear_usefulness(x, labels, 0.05, z=1e6)
+    np.testing.assert_array_equal(strict.kind, [FeatureKind.USELESS] * 9)
+
+  def test_directions_in_which_the_data_do_not_vary_are_none(self):
+    x, y = _images(40)
+    x = x.at[:, 2].set(x[:, 0])  # Three pixels are three others.
+    table = usefulness.linear_usefulness(x, np.asarray(y > 0, np.int32), 0.05)
+    self.assertEqual(table.rho.value.shape, (6,))
+
+  def test_classes_compete_by_correlation(self):
+    """By usefulness alone the most frequent class would win."""
+    labels = np.repeat([0, 1, 2], (48, 6, 6))
+    x = 0.4 + 0.1 * np.array([0.0, 1.0, 0.2])[labels]
+    x = jnp.asarray(x.reshape(60, 1, 1, 1), jnp.float32)
+    table = usefulness.linear_usefulness(x, labels, 0.01)
+    np.testing.assert_array_equal(table.label, [1])
+
+  def test_a_radius_beyond_the_box(self):
+    x, y = _images(8)
+    labels = np.asarray(y > 0, np.int32)
+    with self.assertRaisesRegex(ValueError, "^eps is 99, larger than"):
+      usefulness.linear_usefulness(x, labels, 99.0)
+    with self.assertRaisesRegex(ValueError, "cfg.eps is 99, larger than"):
+      usefulness.representation_usefulness(
+        lambda variables, x: x.reshape(len(x), -1), None, x, labels,
+        attacks.AttackConfig("l2", 99.0, 0.1, 1), jax.random.key(0),
+      )  # fmt: skip
+
+  def test_a_random_start_is_an_examples_own_and_a_dead_unit_stays_dead(self):
+    """Off on every image, and on within the radius."""
+    x, y = _images(12)
+    labels = np.asarray(y > 0, np.int32)
+
+    limit = float(x[:, 0, 0].max()) + 0.01
+
+    def apply_fn(variables, x):
+      off = jax.nn.relu(x[:, 0, 0] - limit)
+      return jnp.concatenate([x.reshape(len(x), -1)[:, :2], off], axis=1)
+
+    cfg = attacks.AttackConfig("l2", 0.2, 0.1, 0, start="random")
+    whole, parts = (
+      usefulness.representation_usefulness(
+        apply_fn, None, x, labels, cfg, jax.random.key(0), batch_size=size
+      )
+      for size in (12, 4)
+    )
+    np.testing.assert_allclose(whole.gamma.value, parts.gamma.value, rtol=1e-5)
+    self.assertEqual(float(whole.rho.value[2]), 0.0)
+    self.assertEqual(float(whole.gamma.value[2]), 0.0)
 
   def test_representation_of_a_linear_map_is_exact(self):
     x, y = _images(50)
