@@ -84,6 +84,18 @@ class LinenTest(parameterized.TestCase):
         variables = init(model)
         models.apply(model, variables, jnp.asarray(X[:1]))
 
+  def test_training_by_either_name(self):
+    class Trains(nn.Module):
+      def __call__(self, x, training=False):
+        return x[:, 0, 0] + float(training)
+
+    model = models.from_linen(Trains())
+    x = jnp.zeros((2, 1, 1, 3))
+    found = models.apply(model, {}, x).logits
+    np.testing.assert_array_equal(found, np.zeros((2, 3)))
+    found = models.apply_in_training(model, {}, x, None)[0].logits
+    np.testing.assert_array_equal(found, np.ones((2, 3)))
+
   def test_no_representation(self):
     model = models.from_linen(own_networks.Counted())
     with self.assertRaisesRegex(ValueError, "Counted returns logits alone"):
@@ -94,6 +106,20 @@ class Pair(nn.Module):
   @nn.compact
   def __call__(self, x):
     return nn.Dense(3)(x.reshape(x.shape[0], -1)), "representation"
+
+
+class Drops(nnx.Module):
+  """The difference of two dropouts' outputs."""
+
+  def __init__(self, a=0, b=0, *, rngs):
+    del a, b
+    self.first = nnx.Dropout(0.5, rngs=rngs)
+    self.second = nnx.Dropout(0.5, rngs=rngs)
+    self.scale = nnx.Param(jnp.ones(()))
+
+  def __call__(self, x):
+    x = x.reshape(x.shape[0], -1) * self.scale[...]
+    return self.first(x) - self.second(x)
 
 
 class NnxTest(parameterized.TestCase):
@@ -134,6 +160,19 @@ class NnxTest(parameterized.TestCase):
     distinct = {np.asarray(o.logits).tobytes() for o, _ in out}
     self.assertGreater(len(distinct), 3)
 
+  def test_two_dropouts_do_not_draw_the_same(self):
+    model = models.from_nnx(Drops)
+    found = models.apply_in_training(
+      model, {"params": {"scale": jnp.ones(())}}, jnp.asarray(X),
+      jax.random.key(0),
+    )[0].logits  # fmt: skip
+    self.assertBetween(float((found != 0).mean()), 0.4, 0.6)
+
+  def test_the_order_of_keywords_is_of_no_account(self):
+    self.assertEqual(
+      models.from_nnx(Drops, a=1, b=2), models.from_nnx(Drops, b=2, a=1)
+    )
+
   def test_equal_models_are_one_program(self):
     again = models.from_nnx(own_networks.CNN, num_classes=3)
     self.assertEqual(again, self.MODEL)
@@ -148,6 +187,18 @@ class FunctionTest(absltest.TestCase):
     np.testing.assert_allclose(found.logits, X.reshape(4, -1) @ w, rtol=1e-5)
     with self.assertRaisesRegex(ValueError, "no initial parameters"):
       init(model)
+
+  def test_what_it_returns(self):
+    """In float32 whatever it computed in; two results, of these images."""
+    x, given = jnp.asarray(X), {"params": None}
+    half = models.from_function(lambda _, x: x[:, 0, 0].astype(jnp.bfloat16))
+    self.assertEqual(models.apply(half, given, x).logits.dtype, jnp.float32)
+    three = models.from_function(lambda _, x: (x[:, 0, 0],) * 3)
+    with self.assertRaisesRegex(ValueError, "logits, representation., got 3"):
+      models.apply(three, given, x)
+    one = models.from_function(lambda _, x: x[:1, 0, 0])
+    with self.assertRaisesRegex(ValueError, r"logits for 4 images are \(1, 3"):
+      models.apply(one, given, x)
 
 
 class EverywhereTest(parameterized.TestCase):

@@ -43,6 +43,15 @@ class NormalizeTest(absltest.TestCase):
     out = layers.normalize(x, (0.5,), (0.25,), jnp.float32)
     np.testing.assert_allclose(out, 4 * x - 2, atol=1e-6)
 
+  def test_the_division_is_in_float32(self):
+    """And rounded once: in bfloat16, 0.4914 taken from 0.5 is nothing."""
+    x = images()
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    found = layers.normalize(jnp.asarray(x), mean, std, jnp.bfloat16)
+    want = layers.normalize(jnp.asarray(x), mean, std, jnp.float32)
+    self.assertEqual(found.dtype, jnp.bfloat16)
+    np.testing.assert_array_equal(found, want.astype(jnp.bfloat16))
+
   def test_wrong_number_of_channels_is_named(self):
     with self.assertRaisesRegex(ValueError, "std.*3 channels"):
       layers.normalize(images(), (0.5,), (0.5, 0.5), jnp.float32)
@@ -118,6 +127,11 @@ class BatchNormTest(parameterized.TestCase):
       new["var"], 0.9 * old["var"] + 0.1 * var, rtol=1e-5
     )
 
+  def test_fresh_statistics_have_seen_nothing(self):
+    found = layers.BatchNorm().init(jax.random.key(0), images(), "train")
+    np.testing.assert_array_equal(found["batch_stats"]["mean"], np.zeros(3))
+    np.testing.assert_array_equal(found["batch_stats"]["var"], np.ones(3))
+
   @parameterized.parameters("running", "batch")
   def test_other_modes_change_nothing(self, mode):
     variables = batch_norm_variables()
@@ -192,11 +206,37 @@ class DrawTest(absltest.TestCase):
     np.testing.assert_allclose(both, draws / 2, atol=1e-6)
 
 
+CONV = layers.Conv(2, (5, 5), 2, (1, 1))
+
+
 class PoolTest(parameterized.TestCase):
   def test_average_counts_the_padding(self):
     out = layers.average_pool(jnp.ones((1, 3, 3, 1)), 3, 1, 1)
     want = np.array([[4, 6, 4], [6, 9, 6], [4, 6, 4]]) / 9
     np.testing.assert_allclose(out[0, :, :, 0], want, rtol=1e-6)
+
+  @parameterized.named_parameters(
+    ("max_pool", lambda x: layers.max_pool(x, 3, 2), 3),
+    ("mean_pool", lambda x: layers.mean_pool(x, 2), 2),
+    ("average_pool", lambda x: layers.average_pool(x, 5, 2, 1), 3),
+    ("conv", lambda x: CONV.init_with_output(jax.random.key(0), x)[0], 3),
+  )
+  def test_a_layer_that_leaves_no_pixel(self, layer, least):
+    """One more row or column than is refused leaves one."""
+    shape = jax.ShapeDtypeStruct((1, least, least, 1), jnp.float32)
+    self.assertEqual(jax.eval_shape(layer, shape).shape[:3], (1, 1, 1))
+    for size in ((least - 1, least), (least, least - 1)):
+      small = jax.ShapeDtypeStruct((1, *size, 1), jnp.float32)
+      with self.assertRaisesRegex(
+        ValueError, f"images are too small .* its {size[0]}x{size[1]} pixels"
+      ):
+        jax.eval_shape(layer, small)
+
+  def test_the_mean_of_all_pixels_is_in_float32(self):
+    """Whose sum in bfloat16 would stop at 256."""
+    found = layers.global_mean(jnp.ones((1, 32, 32, 2), jnp.bfloat16) * 3)
+    self.assertEqual(found.dtype, jnp.float32)
+    np.testing.assert_array_equal(found, [[3.0, 3.0]])
 
   @parameterized.parameters((2, 2), (3, 2))
   def test_maxima_and_their_gradient(self, window, stride):

@@ -103,12 +103,24 @@ class CallTest(parameterized.TestCase):
         protocol.apply(model, {}, self.x)
 
 
+def _first(params, x):
+  return x[:, 0, 0] + params[None, :3]
+
+
+def _uniform(key, x):
+  del x
+  return jax.random.uniform(key, (4,))
+
+
 class ShapesTest(absltest.TestCase):
   def test_by_shapes_alone(self):
     model, shape = toys.Linear(3), (8, 8, 3)
     protocol.check(model, shape, 3)
-    with self.assertRaisesRegex(ValueError, "gives 3 logits, .* have 4 class"):
-      protocol.check(model, shape, 4)
+    for other in (2, 4):
+      with self.assertRaisesRegex(
+        ValueError, f"gives 3 logits, .* have {other} class"
+      ):
+        protocol.check(model, shape, other)
     variables = protocol.variable_shapes(model, shape)
     self.assertEqual(protocol.num_logits(model, variables, shape), 3)
     found = protocol.output_shapes(model, shape)
@@ -122,6 +134,23 @@ class ShapesTest(absltest.TestCase):
 
 
 class InitTest(absltest.TestCase):
+  def test_which_numbers_are_drawn(self):
+    """Half of the key for all of our layers, half for any other."""
+    ours, theirs = jax.random.split(jax.random.key(3))
+    model = models.make_model(models.ModelConfig("mlp", 2, width=2))
+    found = models.init_variables(model, jax.random.key(3), (1, 1, 3))["params"]
+    draws = jax.random.uniform(ours, (3 * 2 + 2 + 2 * 2 + 2 + 2 * 2 + 2,),
+                               minval=-1.0)  # fmt: skip
+    np.testing.assert_allclose(
+      np.ravel(found["hidden1"]["kernel"]), draws[:6] / 3**0.5, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+      found["linear"]["bias"], draws[-2:] / 2**0.5, rtol=1e-6
+    )
+    own = models.from_function(_first, _uniform)
+    found = models.init_variables(own, jax.random.key(3), (1, 1, 3))["params"]
+    np.testing.assert_array_equal(found, jax.random.uniform(theirs, (4,)))
+
   def test_draws_are_between_minus_one_and_one(self):
     """Of a layer of one input; each entry has a number of its own."""
     model = models.make_model(models.ModelConfig("mlp", 4, width=50))

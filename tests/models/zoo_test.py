@@ -238,6 +238,25 @@ class ForwardTest(parameterized.TestCase):
     self.assertEqual(slopes[off].max(), 0)
     self.assertGreater(np.median(fake_slopes[off]), 1e-6)
 
+  @parameterized.parameters(("plain_cnn", "conv3"), ("mlp", "hidden2"))
+  def test_fake_relu_is_the_last_one_alone(self, name, last):
+    """Where that is open everywhere, others being closed, it is the real."""
+    model, variables, x = build(name)
+    bias = variables["params"][last]["bias"] + 100.0
+    params = variables["params"] | {
+      last: variables["params"][last] | {"bias": bias}
+    }
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def slope(fake):
+      def total(x):
+        found = model.apply({"params": params}, x, fake_relu=fake)
+        return jnp.sum(found.representation[:, ::3])
+
+      return jax.grad(total)(x[:2])
+
+    np.testing.assert_allclose(slope(True), slope(False), rtol=1e-5, atol=1e-7)
+
   @parameterized.parameters("cnn", "mlp", "small_resnet")
   def test_bfloat16_is_close_to_float32(self, name):
     half, _, _ = build(name, dtype="bfloat16")

@@ -155,6 +155,7 @@ class ConvertTest(parameterized.TestCase):
   @parameterized.parameters(
     ("bn1.bias", None, "bn1.bias is missing"),
     ("bn1.bias", np.full(4, np.nan), "bn1.bias holds NaN or infinity"),
+    ("bn1.bias", np.full(4, -np.inf), "bn1.bias holds NaN or infinity"),
     ("extra.weight", np.ones(3), "extra.weight is unknown"),
   )
   def test_single_wrong_tensor_is_named(self, name, value, message):
