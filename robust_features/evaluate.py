@@ -155,6 +155,7 @@ def represent(
 
   Raises:
     ValueError: If the images are none, or the network tells no representation.
+    preemption.Stopped: If the process was asked to stop.
   """
   ds.check_images(images)
   batch_size = batching.even_batch(batch_size, len(images))
@@ -179,7 +180,8 @@ def accuracy(model, variables, dataset: ds.Dataset, batch_size: int) -> float:
   """Returns the fraction of a data set that is classified correctly.
 
   Raises:
-    ValueError: If images or labels are none, or outputs are not finite.
+    ValueError: If images or labels are none, a label has no logit, or outputs
+      are not finite.
   """
   ds.check(dataset)
   logits = predict(model, variables, dataset.images, batch_size)
@@ -210,6 +212,11 @@ def classification_objective(
   """Returns an objective that climbs a loss and keeps the largest margin.
 
   A larger loss need not mean another class; a margin above zero does.
+
+  Args:
+    logits_fn: Maps images `[B, H, W, C]` to logits `[B, K]`.
+    y: `[B]` labels.
+    loss: A name of `LOSSES`.
   """
 
   def objective(x):
@@ -313,8 +320,9 @@ def evaluate(
     measured: Where batches are kept that an earlier sitting attacked.
 
   Raises:
-    ValueError: If images or labels are none, a radius exceeds the box, or
-      outputs are not finite.
+    ValueError: If images or labels are none, a radius exceeds the box, a label
+      has no logit, or outputs are not finite.
+    preemption.Stopped: If the process was asked to stop, if `interruptible`.
   """
   start = time.monotonic()
   for eps in cfg.eps:
@@ -426,7 +434,9 @@ def step_sweep(
   """Robust accuracy at `cfg.eps[0]` against the number of steps.
 
   For every number of steps each step size of the grid is tried on all
-  examples; the accuracy under the strongest one is the row's.
+  examples, in units of eps / steps (`EvaluateConfig.step_ratio`); the accuracy
+  under the strongest one, the first of equals, is the row's. Raises what
+  `evaluate` raises.
 
   Reference: arXiv:1905.02175, appendix D.2, figure 8.
   """

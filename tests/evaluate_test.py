@@ -14,6 +14,7 @@ from robust_features import attacks, evaluate, models
 from robust_features.data import dataset as ds
 from robust_features.models import Outputs
 from robust_features.runtime import preemption
+from robust_features.runtime.measured import Measured
 
 
 def config(**changes):
@@ -82,12 +83,21 @@ class ClosedFormTest(parameterized.TestCase):
       )
     self.assertEqual(found.num_examples, 53)
 
+  def test_classes_that_the_data_lack_are_seen(self):
+    """A model of more logits: what it sees is counted in a further column."""
+    images = np.zeros((4, 2, 2, 1), np.float32)
+    images[1] = 0.5
+    variables = toys.linear_variables([[0, 0, 1]] * 4, [0.5, 0.0, 0.0])
+    data = ds.make(images, np.array([0, 0, 1, 1]), 2)
+    found = run(toys.Linear(3), variables, data, config(eps=()))
+    self.assertEqual(found.confusion, [[1, 0, 1], [2, 0, 0], [0, 0, 0]])
+
   def test_step_sweep(self):
     model, variables, data, signed, w = linear_problem()
     distance = signed / np.linalg.norm(w)
     eps = float(np.sort(distance[distance > 0])[20:22].mean())
     rows = evaluate.step_sweep(
-      model, variables, data, config(eps=(eps,)), jax.random.key(0),
+      model, variables, data, config(eps=(eps, 9 * eps)), jax.random.key(0),
       steps=(0, 1, 4), step_ratios=(0.25, 1.0),
     )  # fmt: skip
     self.assertEqual([row["num_steps"] for row in rows], [0, 1, 4])
@@ -144,14 +154,21 @@ class InvarianceTest(parameterized.TestCase):
     np.testing.assert_allclose(again, whole, rtol=1e-5, atol=1e-5)
 
   def test_bn_mode_is_that_of_the_attack_not_of_the_verdict(self):
-    model, variables, data = cnn_problem()
-    cfg = config(bn_mode="batch", num_steps=0, step_ratio=0.0)
-    found = run(model, variables, data, cfg)
-    self.assertEqual(found.robust_accuracy[0.1], found.accuracy)
-    x = jnp.asarray(data.images[:8], jnp.float32) / 255
-    running = models.apply(model, variables, x, "running").logits
-    batch = models.apply(model, variables, x, "batch").logits
-    self.assertGreater(float(jnp.abs(running - batch).max()), 1e-3)
+    """The attack climbs a model that is right where the judged one is wrong."""
+
+    class Contrary(toys.Linear):
+      def __call__(self, x, *, bn_mode="running", fake_relu=False):
+        found = super().__call__(x)
+        sign = 1.0 if bn_mode == "running" else -1.0
+        return Outputs(sign * found.logits, found.representation)
+
+    _, variables, data, _, _ = linear_problem()
+    cfg = config(eps=(0.5,), num_steps=3)
+    found = run(Contrary(2), variables, data, cfg)
+    self.assertLess(found.robust_accuracy[0.5], found.accuracy)
+    batch = dataclasses.replace(cfg, bn_mode="batch")
+    found = run(Contrary(2), variables, data, batch)
+    self.assertEqual(found.robust_accuracy[0.5], found.accuracy)
 
   def test_restarts_are_made(self):
     """From the image no gradient leads on; from random points some do."""
@@ -172,6 +189,35 @@ class InvarianceTest(parameterized.TestCase):
     many = run(Plateau(), {}, data, dataclasses.replace(cfg, num_restarts=6))
     self.assertLess(many.robust_accuracy[0.2], 0.3)
     self.assertEqual(many.attack["gradients"], 18)
+
+  def test_an_example_s_key_is_of_its_index(self):
+    """Whatever its place in the batch, and whoever broke before."""
+
+    class Bright(nn.Module):
+      def __call__(self, x, *, bn_mode="running", fake_relu=False):
+        del bn_mode, fake_relu
+        logits = jnp.stack([jnp.full(len(x), 0.5), x[:, 0, 0, 0]], axis=1)
+        return Outputs(logits, logits)
+
+    def maximize(objective, x, keys, cfg, **unused):
+      del objective, unused
+      draws = jax.vmap(jax.random.uniform)(keys) * (cfg.eps / 0.2)
+      none = jnp.zeros(len(x), jnp.int32)
+      x_adv = jnp.broadcast_to(draws[:, None, None, None], x.shape)
+      return attacks.AttackResult(x_adv, draws - 0.5, none, none)
+
+    labels = np.zeros(24, np.int32)
+    labels[::5] = 1  # Wrong to begin with.
+    data = ds.make(np.zeros((24, 2, 2, 1), np.float32), labels, 2)
+    with mock.patch.object(evaluate.attacks, "maximize", maximize):
+      for seed, size in ((0, 24), (0, 10), (1, 10)):
+        cfg = config(eps=(0.1, 0.2), num_steps=3, batch_size=size)
+        found = run(Bright(), {}, data, cfg, seed)
+        keys = attacks.example_keys(jax.random.key(seed), jnp.arange(24))
+        draws = np.asarray(jax.vmap(jax.random.uniform)(keys))
+        for eps in cfg.eps:
+          robust = (labels == 0) & (draws * (eps / 0.2) <= 0.5)
+          self.assertEqual(found.robust_accuracy[eps], robust.mean())
 
   def test_a_class_without_images_has_no_accuracy(self):
     model, variables, data, _, _ = linear_problem()
@@ -244,7 +290,67 @@ class StopTest(parameterized.TestCase):
       run(model, variables, data, cfg)
 
 
+class KeptTest(absltest.TestCase):
+  def test_what_is_on_disk_is_not_attacked_again(self):
+    """Nor taken for another radius, or for the whole attack its first part."""
+    model, variables, data, signed, w = linear_problem()
+    distance = signed / np.linalg.norm(w)
+    least = np.median(distance)
+    data = ds.take(data, np.flatnonzero(distance > least))
+    # The first radius breaks none, nor do a tenth of the second's steps.
+    eps = 0.5 * float(least), 1.5 * float(least)
+    cfg = config(eps=eps, step_ratio=1.0)
+    wanted = run(model, variables, data, cfg)
+    self.assertEqual(wanted.robust_accuracy[eps[0]], 1.0)
+    self.assertBetween(wanted.robust_accuracy[eps[1]], 0.1, 0.9)
+    measured = Measured(toys.folder(self))
+    for never in (None, AssertionError("attacked again")):
+      with mock.patch.object(
+        evaluate, "_attack", wraps=evaluate._attack, side_effect=never
+      ):
+        found = evaluate.evaluate(
+          model, variables, data, cfg, jax.random.key(0), measured=measured
+        )
+      found = dataclasses.replace(found, seconds=wanted.seconds)
+      self.assertEqual(found, wanted)
+
+
 class StrengthTest(parameterized.TestCase):
+  def test_what_is_counted(self):
+    """Every example once a radius, for what it met before it broke."""
+    model, variables, data, signed, _ = linear_problem()
+    right = np.flatnonzero(signed > 0)
+
+    def attack(model, variables, indices, images, y, key, *, cfg, **unused):
+      del model, variables, images, y, key, unused
+      if cfg.num_steps == 1:  # A tenth.
+        return indices % 7 == 0, indices % 5 == 0, indices % 2 == 0, indices < 9
+      return indices % 7 == 0, indices < 0, indices % 3 == 0, indices % 4 == 0
+
+    cfg, bar = config(eps=(0.1, 0.2)), mock.MagicMock()
+    with (
+      mock.patch.object(evaluate, "_attack", attack),
+      mock.patch.object(evaluate, "progress", return_value=bar) as progress,
+    ):
+      found = run(model, variables, data, cfg)
+    alive, zero, bad, attacked = right, 0, 0, 0
+    for eps in cfg.eps:
+      attacked += len(alive)
+      early = alive % 5 == 0
+      zero += (early & (alive % 2 == 0)).sum()
+      bad += (early & (alive < 9)).sum()
+      rest = alive[~early]
+      zero += (rest % 3 == 0).sum()
+      bad += (rest % 4 == 0).sum()
+      alive = rest[rest % 7 != 0]
+      self.assertEqual(found.robust_accuracy[eps], len(alive) / 53)
+    told = found.attack
+    self.assertEqual(told["zero_gradient_fraction"], zero / attacked)
+    self.assertEqual(told["nonfinite_gradient_fraction"], bad / attacked)
+    progress.assert_called_once_with(2 * len(right), "evaluate", unit="image")
+    moves = bar.__enter__.return_value.update.call_args_list
+    self.assertEqual(sum(move.args[0] for move in moves), attacked)
+
   def test_zero_gradients_are_reported(self):
     model, variables, data, _, _ = linear_problem()
     sure = jax.tree.map(lambda v: 1e4 * v, variables)
@@ -266,6 +372,13 @@ class StrengthTest(parameterized.TestCase):
       "nonfinite_gradient_fraction": 0.0,
     }  # fmt: skip
     self.assertEqual(found.attack, want)
+
+  def test_what_is_not_told_is_the_paper_s(self):
+    """Radii of table 7; the steps are those of `recipes.evaluation`."""
+    told = config(
+      eps=(0.25, 0.5), num_steps=100, step_ratio=2.5, batch_size=500
+    )
+    self.assertEqual(evaluate.EvaluateConfig(), told)
 
   def test_the_step_is_a_share_of_the_radius(self):
     attack = config(step_ratio=2.5, num_steps=100).attack(0.5)
@@ -289,6 +402,36 @@ class RefusalTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "outputs are not finite"):
       run(model, broken, data, config())
 
+  def test_outputs_that_are_not_finite_on_one_image(self):
+    kernel = np.zeros((4, 2))
+    kernel[:2, 0] = 3e38  # Twice that is beyond float32.
+    images = np.zeros((6, 2, 2, 1), np.uint8)
+    images[3] = 255
+    with self.assertRaisesRegex(ValueError, "outputs are not finite"):
+      evaluate.predict(toys.Linear(2), toys.linear_variables(kernel), images, 4)
+
+  def test_labels_without_a_logit(self):
+    model, variables, data, _, _ = linear_problem()
+    data = ds.make(data.images, np.append(data.labels[1:], 2), 3)
+    for call in (
+      lambda: run(model, variables, data, config()),
+      lambda: evaluate.accuracy(model, variables, data, 16),
+    ):
+      with self.assertRaisesRegex(ValueError, "labels go up to 2, but .* 2 l"):
+        call()
+
+  def test_classes_without_a_logit(self):
+    model, variables, data, _, _ = linear_problem()
+    evaluate.check_fit(model, variables, data)
+    with self.assertRaisesRegex(ValueError, "have 3 classes, but .* 2 logits"):
+      evaluate.check_fit(model, variables, ds.make(data.images, data.labels, 3))
+
+  @parameterized.parameters(evaluate.predict, evaluate.represent)
+  def test_no_images(self, function):
+    model, variables, data, _, _ = linear_problem()
+    with self.assertRaisesRegex(ds.DataError, "holds no image"):
+      function(model, variables, data.images[:0], 16)
+
   @parameterized.parameters(
     ("linf", 8, r"eps must be at most 1 for linf, got 8; .*write 8/255\?"),
     ("l2", 8.0, r"eps is 8, larger than the l2 diameter 3 .*write 8/255\?"),
@@ -309,6 +452,8 @@ class RefusalTest(parameterized.TestCase):
     ({"num_steps": -1}, "num_steps must be an integer >= 0"),
     ({"num_restarts": 0}, "num_restarts must be an integer >= 1"),
     ({"eps": ("a",)}, "eps must be .*got"),
+    ({"step_ratio": float("inf")}, "step_ratio must be a finite number >= 0"),
+    ({"step_ratio": -0.5}, "step_ratio must be a finite number >= 0"),
   )
   def test_settings(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):
@@ -325,6 +470,11 @@ class RefusalTest(parameterized.TestCase):
     preemption.request()
     with self.assertRaises(preemption.Stopped):
       run(model, variables, data, config())
+    # Of a caller that must save something first nothing is heard.
+    found = evaluate.evaluate(
+      model, variables, data, config(), jax.random.key(0), interruptible=False
+    )
+    self.assertEqual(found.num_examples, 53)
 
   def test_nothing_correct_leaves_nothing_to_attack(self):
     model, variables, data, _, _ = linear_problem()
