@@ -134,7 +134,17 @@ def begin(cfg, model, dataset: ds.Dataset, key: jax.Array) -> State:
 
 @functools.partial(jax.jit, static_argnames=("model", "cfg"))
 def train(state: State, labels, order_key, model_key, *, model, cfg):
-  """Takes the network's steps of a round; returns also their mean loss."""
+  """Takes the network's steps of a round; returns also their mean loss.
+
+  Args:
+    state: Before them.
+    labels: int32 `[N]`.
+    order_key: Of the images' order, folded with the epoch; what a batch would
+      not fill of an epoch is left out.
+    model_key: Of what is random in the network, folded with the step.
+    model: The network's architecture.
+    cfg: Number and size of the steps.
+  """
   tx, size = optimizer(cfg), cfg.train_batch_size
   per_epoch = labels.shape[0] // size
 
@@ -173,8 +183,19 @@ def train(state: State, labels, order_key, model_key, *, model, cfg):
 def descend(model, variables, originals, images, labels, key, attack, indices):
   """Lowers the loss on the images at `indices` `[B]`, from where they are.
 
+  Args:
+    model: The network's architecture.
+    variables: Its variables.
+    originals: `[N, H, W, C]`, about which the balls lie.
+    images: float32 `[N, H, W, C]`, with the noise so far.
+    labels: int32 `[N]`.
+    key: Folded with an image's index.
+    attack: The ball and the steps.
+    indices: Of the images.
+
   Returns:
-    The images, and where the network is wrong on them.
+    The images float32 `[B, H, W, C]`, and where the network, with its running
+    statistics, is wrong on them, bool `[B]`.
   """
   indices = sharding.split_batch(indices)
   x, y = ds.to_float(originals[indices]), labels[indices]

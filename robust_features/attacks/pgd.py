@@ -148,7 +148,8 @@ def maximize(
     x: `[B, H, W, C]` float32 centres, in [0, 1].
     keys: `[B]` PRNG keys, used by random starts only.
     cfg: Norm, radius, steps.
-    x_init: `[B, H, W, C]` first starting points where they are not `x`.
+    x_init: `[B, H, W, C]` first starting points where they are not `x`, moved
+      into ball and box; of no account where `cfg.start` is "random".
     draws: Whether `objective_fn` takes, after the images, the number of the
       call (int32, no two of a climb alike), to draw anew at each.
     stop_above: A score that decides an example: the climb ends once every one

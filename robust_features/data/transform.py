@@ -37,7 +37,11 @@ def grey(images: np.ndarray) -> np.ndarray:
 
 
 def low_pass(images: np.ndarray, radius: float) -> np.ndarray:
-  """Returns what waves of at most `radius` periods an image make up."""
+  """Returns what waves of at most `radius` periods an image make up, clipped.
+
+  Periods down and to the right are the legs of a triangle, the radius is its
+  hypotenuse. What rings beyond [0, 1] is cut off.
+  """
   size = images.shape[1:3]
   down, right = (np.fft.fftfreq(n, 1 / n) for n in size)
   kept = np.hypot(down[:, None], right[None, :]) <= radius
@@ -47,7 +51,7 @@ def low_pass(images: np.ndarray, radius: float) -> np.ndarray:
 
 
 def high_pass(images: np.ndarray, radius: float) -> np.ndarray:
-  """Returns what `low_pass` leaves, about grey."""
+  """Returns what `low_pass` leaves, about grey 1/2, clipped to [0, 1]."""
   rest = images - low_pass(images, radius)
   return np.clip(0.5 + rest, 0.0, 1.0).astype(np.float32)
 
@@ -58,7 +62,7 @@ def apply(name: str, dataset: ds.Dataset, amount: float) -> ds.Dataset:
   Args:
     name: "jpeg", "grey", "low_pass" or "high_pass".
     dataset: Images that are uint8 stay so.
-    amount: Quality or radius; nothing to "grey".
+    amount: Quality, rounded, or radius; nothing to "grey".
   """
   x = np.asarray(ds.to_float(dataset.images))
   if name == "grey":

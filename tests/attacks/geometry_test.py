@@ -58,6 +58,31 @@ class RadiusTest(parameterized.TestCase):
       attacks.check_radius("eps", eps, norm, (32, 32, 3))
 
 
+class DrawTest(parameterized.TestCase):
+  """Which numbers: a result is made again from its key and its index."""
+
+  def test_an_examples_key_is_folded_with_its_index(self):
+    key = jax.random.key(1)
+    found = attacks.example_keys(key, jnp.asarray([8, 2]))
+    want = [jax.random.key_data(jax.random.fold_in(key, i)) for i in (8, 2)]
+    np.testing.assert_array_equal(jax.random.key_data(found), want)
+
+  def test_points_of_a_ball(self):
+    keys, shape = jax.random.split(jax.random.key(2), 2), (1, 2, 3)
+    cube, ball = (
+      geometry.random_in_ball(jax.random.clone(keys), shape, norm, 0.5)
+      for norm in ("linf", "l2")
+    )
+    for i, key in enumerate(keys):
+      sides = jax.random.uniform(jax.random.clone(key), shape, minval=-1.0)
+      np.testing.assert_allclose(cube[i], 0.5 * sides, rtol=1e-6)
+      towards, length = jax.random.split(key)
+      direction = jax.random.normal(towards, shape)
+      direction /= np.linalg.norm(np.ravel(direction))
+      radius = 0.5 * jax.random.uniform(length) ** (1 / 6)
+      np.testing.assert_allclose(ball[i], radius * direction, rtol=1e-5)
+
+
 class BallTest(parameterized.TestCase):
   def test_l2_is_the_librarys_projection(self):
     rng = np.random.default_rng(0)
