@@ -99,13 +99,13 @@ def construct_batch(
   original = ds.to_float(images)
   x = objectives.base_images(cfg.base, original, drawn[BASE])
 
-  def predicted():
-    return models.apply(model, variables, x).logits.argmax(1).astype(y.dtype)
+  def predict(z):
+    return models.apply(model, variables, z).logits.argmax(1).astype(y.dtype)
 
-  target = predicted() if cfg.target == "source" else given
-  label = {"target": lambda: target, "own": lambda: y, "source": predicted}[
-    cfg.label
-  ]()
+  target = predict(x) if cfg.target == "source" else given
+  label = target if cfg.label == "target" else y
+  if cfg.label == "source":
+    label = predict(x)
   x_init = objectives.starting_points(cfg.init, x, pool, drawn[NOISE])
   objective = _objective(
     cfg, model, variables, x, y, target,
@@ -133,15 +133,15 @@ def construct_batch(
   elif cfg.spare == "predicted":
     spared = label == said
   stored = jnp.where(geometry.per_example(spared), original, result.x_adv)
-  before = models.apply(model, variables, stored).logits.argmax(1)
+  before = predict(stored)
   if cfg.pixels == "uint8":
     stored = jnp.round(stored * 255.0).astype(jnp.uint8)
   shown = ds.to_float(stored)
-  after = models.apply(model, variables, shown).logits.argmax(1)
+  after = predict(shown)
   moved = augment.augment(
     shown, drawn[_SHOWN], objectives.crop_and_flip(shown.shape[1:])
   )
-  augmented = models.apply(model, variables, moved).logits.argmax(1)
+  augmented = predict(moved)
 
   def success(predicted):
     if cfg.objective == "untargeted":

@@ -14,6 +14,7 @@ stage does is a kind's, one file each of `study.kinds`.
 """
 
 import dataclasses
+import functools
 import pathlib
 import time
 import zlib
@@ -181,6 +182,8 @@ class Study:
     self._splits: dict[str, ds.Splits] = {}
     self._digests: dict[str, dict[str, Any]] = {}
     self._done: dict[str, Result] = {}
+    # A source of many sets is read once; more would fill a device.
+    self.open = functools.lru_cache(maxsize=3)(self._open)
 
   # What a stage is.
 
@@ -351,7 +354,7 @@ class Study:
       return self.splits(name).train.num_classes
     return self.num_classes(self.plan.nodes[name].stage.data)
 
-  def open(self, name: str, which: str = "last") -> trained.Trained:
+  def _open(self, name: str, which: str = "last") -> trained.Trained:
     """Returns the model that a stage made, its variables on every device."""
     kind, stage, _, _ = self.plan.nodes[name]
     assert_makes(kind, "model")

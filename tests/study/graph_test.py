@@ -264,6 +264,19 @@ def numbers(results):
   return [numbers(v) for v in results] if isinstance(results, list) else results
 
 
+class ModelTest(StudyTestCase):
+  def test_a_model_is_read_once(self):
+    """Its last and its best are two; another study reads for itself."""
+    with mock.patch.object(
+      checkpoint, "load_variables", wraps=checkpoint.load_variables
+    ) as load:
+      for count in (2, 4):
+        found = study(toy_study.config(self.data), self.whole)
+        for which in ("last", "best", "last"):
+          found.open("base", which)
+        self.assertEqual(load.call_count, count)
+
+
 class OptimizeTest(StudyTestCase):
   def test_stages_are_compiled_as_the_config_says(self):
     name = "jax_disable_most_optimizations"
