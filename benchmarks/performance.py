@@ -59,6 +59,7 @@ def programs(args: argparse.Namespace, runs: str) -> dict[str, list[str]]:
       "--pieces=standard,adversarial",
     ),
     "Memory": ["benchmarks.memory"],
+    "Smokes": ["benchmarks.smokes"],
     "XLA's counts": [
       "benchmarks.counts", f"--config=quickstart{':smoke' if few else ''}",
     ],

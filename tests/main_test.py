@@ -14,12 +14,11 @@ import tempfile
 import time
 
 import jax
-import numpy as np
+import stand_ins
 import toys
 from absl.testing import absltest, parameterized
 
 from robust_features import main
-from robust_features.data import restricted_imagenet
 from robust_features.recipes import config_file
 from robust_features.study import run
 
@@ -283,32 +282,6 @@ class SmokeTest(CommandTestCase):
   for each would take a third of the time.
   """
 
-  def stand_ins(self, config):
-    """Returns overrides that lead every source to small made-up data."""
-    folder, overrides = toys.folder(self), {}
-    for section, cfg in config.data.items():
-      if cfg.source == "tfds":
-        toys.write_tfds(folder)
-      elif cfg.source == "npz":
-        self.write_pair(folder, cfg.name)
-      elif cfg.source == "restricted_imagenet":
-        wnids = restricted_imagenet.groups(balanced=False)
-        toys.write_wnids(folder / "train", wnids, (40, 36))
-      else:
-        continue
-      overrides[f"data.{section}.data_dir"] = str(folder)
-    for stage, cfg in config.stages.items():
-      if cfg.kind == "imported":
-        checkpoint = toys.write_checkpoint(folder / stage)
-        overrides[f"stages.{stage}.checkpoint"] = str(checkpoint)
-    return overrides
-
-  def write_pair(self, folder, name):
-    """Writes a test set as CIFAR-10.1 comes."""
-    data = toys.dataset(40, num_classes=10, size=32)
-    np.save(folder / f"{name}_data.npy", data.images)
-    np.save(folder / f"{name}_labels.npy", np.arange(40) % 10)
-
   # The two others of Restricted ImageNet have the same kinds of stages.
   @parameterized.parameters(
     *(
@@ -320,7 +293,7 @@ class SmokeTest(CommandTestCase):
   )
   def test_smoke(self, name):
     path = f"{ROOT}/configs/{name}.py:smoke"
-    overrides = self.stand_ins(config_file.load(path))
+    overrides = stand_ins.write(config_file.load(path), toys.folder(self))
     workdir = toys.folder(self)
     # Carlini and Wagner's optimiser is optax's, which promotes.
     with jax.numpy_dtype_promotion("standard"):
@@ -331,7 +304,7 @@ class SmokeTest(CommandTestCase):
 
   def test_with_jax_looking_for_nan_and_inf(self):
     config = config_file.load(f"{ROOT}/configs/cifar_standard.py:smoke")
-    for path, value in self.stand_ins(config).items():
+    for path, value in stand_ins.write(config, toys.folder(self)).items():
       config_file.override(config, path, value)
     with jax.debug_nans(True), jax.debug_infs(True):
       found = run.run(config, toys.folder(self))
@@ -340,8 +313,10 @@ class SmokeTest(CommandTestCase):
   def test_as_a_command(self):
     workdir = toys.folder(self) / "run"
     config = "configs/cifar_standard.py:smoke"
-    stand_ins = self.stand_ins(config_file.load(f"{ROOT}/{config}"))
-    overrides = (f"--config.{path}={to}" for path, to in stand_ins.items())
+    found = stand_ins.write(
+      config_file.load(f"{ROOT}/{config}"), toys.folder(self)
+    )
+    overrides = (f"--config.{path}={to}" for path, to in found.items())
     status, out, err = self.call(config, *overrides, workdir=workdir)
     self.assertEqual(status, 0, err[-3000:])
     self.assertNotIn("Traceback", err)
