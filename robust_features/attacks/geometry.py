@@ -172,9 +172,11 @@ def add_towards(x: jax.Array, delta: jax.Array) -> jax.Array:
   """Returns x + delta, in the box and rounded towards `x`.
 
   A sum is rounded to a pixel's precision, which is coarse beside a small eps.
-  No entry of the result is further from `x` than `delta` says, so norms should
-  be measured on `delta`: a compiler may compute the sum twice and round it in
-  two ways, but not the perturbation.
+  No entry of the result is further from `x` than `delta` says, as float32
+  subtracts them: exactly, half of a pixel's last place further, 3e-8, where a
+  perturbation is larger than its pixel. Norms should be measured on `delta`: a
+  compiler may compute the sum twice and round it in two ways, but not the
+  perturbation.
   """
   z = x + delta
   z = jnp.where(jnp.abs(z - x) > jnp.abs(delta), jnp.nextafter(z, x), z)
@@ -182,7 +184,10 @@ def add_towards(x: jax.Array, delta: jax.Array) -> jax.Array:
 
 
 def add_in_ball(x: jax.Array, delta: jax.Array, norm: str, eps) -> jax.Array:
-  """Returns x + delta inside ball and box, whoever measures it and how."""
+  """Returns x + delta inside ball and box, as float32 measures them.
+
+  In l2 also whoever else measures it and how; in linf see `add_towards`.
+  """
   return add_towards(x, into_ball(delta, norm, eps, SLACK))
 
 

@@ -24,6 +24,12 @@ class AddTest(parameterized.TestCase):
     size = np.linalg.norm(move, 2 if norm == "l2" else np.inf, axis=1)
     self.assertLessEqual(size.max(), eps)
     self.assertGreater(size.min(), 0.99 * eps)
+    # At usual radii l2 is kept to whoever measures it, linf to float32.
+    for eps in (0.3, 0.5, 0.7):
+      z = np.asarray(geometry.add_in_ball(x, delta / 4, norm, eps))
+      move = (z.astype(np.float64) - x).reshape(50, -1)
+      size = np.linalg.norm(move, axis=1) if norm == "l2" else np.abs(z - x)
+      self.assertLessEqual(size.max(), np.float32(eps))
     edge = np.asarray(geometry.add_in_ball(np.round(x), delta, norm, 2.0))
     self.assertBetween(edge.min(), 0.0, 1.0)
     self.assertBetween(edge.max(), 0.0, 1.0)
@@ -56,6 +62,17 @@ class RadiusTest(parameterized.TestCase):
       ValueError, rf"eps is {eps}, larger than the {norm} diameter {largest}"
     ):
       attacks.check_radius("eps", eps, norm, (32, 32, 3))
+
+
+class ImagesTest(parameterized.TestCase):
+  def test_nothing_beyond_the_box_is_taken(self):
+    x = np.zeros((1, 2, 2, 1), np.float32)
+    x[0, 0] = 1.0
+    geometry.check_images(x)
+    for bad in (-1e-6, 1 + 1e-6, np.nan):
+      x[0, 1, 1] = bad
+      with self.assertRaisesRegex(ValueError, r"x must be in \[0, 1\], got v"):
+        geometry.check_images(x)
 
 
 class DrawTest(parameterized.TestCase):
@@ -92,6 +109,14 @@ class BallTest(parameterized.TestCase):
     np.testing.assert_allclose(
       geometry.into_ball(delta, "l2", 0.5), project(delta, 0.5), atol=1e-7
     )
+
+  def test_the_ball_comes_before_the_box(self):
+    """Of (1, 0.3) half is left, (0.48, 0.14), and of that what fits."""
+    x = jnp.asarray([0.9, 0.5]).reshape(1, 1, 1, 2)
+    beyond = x + jnp.asarray([1.0, 0.3]).reshape(1, 1, 1, 2)
+    found = geometry.project(beyond, x, "l2", 0.5)
+    want = [1.0, 0.5 + 0.3 * 0.5 / np.hypot(1.0, 0.3)]
+    np.testing.assert_allclose(np.ravel(found), want, rtol=1e-6)
 
   def test_slack_keeps_inside_a_part_of_the_radius(self):
     delta = jnp.full((1, 2, 2, 1), 3.0)

@@ -150,9 +150,9 @@ class FolderTest(absltest.TestCase):
 
   def test_an_image_that_is_damaged_names_itself(self):
     found = self.load(streamed=True)
-    path = self.folder / "train" / "b" / "1.jpg"
+    path = self.folder / "train" / "a" / "1.jpg"
     os.truncate(path, path.stat().st_size // 2)
-    with self.assertRaisesRegex(ds.DataError, "b/1.jpg: not an image"):
+    with self.assertRaisesRegex(ds.DataError, "a/1.jpg: not an image"):
       run(self, found, batch_size=3)
     want, found = (
       self.load(skip_unreadable=True, streamed=streamed)
@@ -272,6 +272,15 @@ class CropTest(parameterized.TestCase):
 
 
 class PartsTest(absltest.TestCase):
+  def test_the_last_chunk_of_an_epoch_may_be_shorter(self):
+    data, order = toys.dataset(8), jax.numpy.arange(8)
+    for images in (data.images, ds.streamed(data).images):
+      feed = streaming.TrainFeed(
+        images, data.labels, 2, 3, 0.0, (1,), streaming.Watch()
+      )
+      counts = [count for count, _ in feed.chunks(order, 30, 30, 34)]
+      self.assertEqual(counts, [3, 1])
+
   def test_a_crop_is_of_the_key_the_step_and_the_image(self):
     """Whatever the chunk, and wherever in its batch the image comes."""
     key = jax.random.fold_in(jax.random.key(3), 7)
