@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 import pathlib
+from unittest import mock
 
 import autoattack_golden
 import jax
@@ -12,9 +13,16 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from robust_features.attacks import autoattack
-from robust_features.attacks.autoattack import checks, pool
+from robust_features.attacks.autoattack import (
+  apgd,
+  checks,
+  fab,
+  pool,
+  square,
+)
 from robust_features.attacks.autoattack.progress import FILE
 from robust_features.models import layers
+from robust_features.runtime import processes
 
 SMALL = autoattack.Budget(num_steps=8, num_targets=2, num_queries=30)
 
@@ -81,6 +89,153 @@ class ReferenceTest(parameterized.TestCase):
       result.max_perturbation, autoattack_golden.EPS[norm] * (1 + 1e-6)
     )
     self.assertEqual(result.warnings, ())
+
+
+class Slots:
+  """Stands for `pool.Pool`: breaks what it is told to, each in a step."""
+
+  def __init__(self, made, breaks, *given, **settings):
+    _, self.cfg, _, self.example_fn, self.todo = given
+    self.settings, self.left = settings, list(breaks[len(made)])
+    made.append(self)
+
+  @property
+  def num_left(self):
+    return len(self.left)
+
+  def step(self):
+    if not self.left:
+      return None
+    index = np.array([self.left.pop(0)])
+    one = np.ones(1, int)
+    x_adv = 1 - np.asarray(self.example_fn(index).x)
+    return pool.Finished(index, one > 0, x_adv, 3 * one, 2 * one, one, one)
+
+  def arrays(self):
+    return {}
+
+
+class StagesTest(parameterized.TestCase):
+  """What each attack is given, and what is made of what it found."""
+
+  def run_it(self, attacks, num_classes=5, breaks=None, **kwargs):
+    """Returns the result and each attack's slots; `breaks` images of each."""
+    logits_fn, x, y = _linear(num_classes)
+    made, breaks = [], breaks or [()] * len(attacks)
+    slots = functools.partial(Slots, made, breaks)
+    with mock.patch.object(pool, "Pool", slots):
+      found = _run(logits_fn, x, y, attacks=attacks, **kwargs)
+    return found, made
+
+  @parameterized.parameters(autoattack.STANDARD, ("apgd-dlr", "square"))
+  def test_keys_are_of_the_attack_and_of_the_image(self, *names):
+    """Whatever the attack's place; the numbers are part of every result."""
+    streams = {"apgd-ce": 0, "apgd-t": 1, "fab-t": 2, "square": 3,
+               "apgd-dlr": 4}  # fmt: skip
+    logits_fn, x, y = _linear()
+    _, made = self.run_it(names, key=jax.random.key(7))
+    index = np.array([6, 2])
+    others = np.asarray(logits_fn(x)).copy()
+    others[np.arange(10), y] = -np.inf
+    targets = np.argsort(-others, axis=1)[:, :4]
+    for name, work in zip(names, made, strict=True):
+      batch = work.example_fn(index)
+      for i, key in zip(index, batch.keys, strict=True):
+        root = jax.random.fold_in(jax.random.key(7), streams[name])
+        self.assertEqual(key, jax.random.fold_in(root, i))
+      np.testing.assert_array_equal(batch.x, x[index])
+      np.testing.assert_array_equal(batch.y, y[index])
+      np.testing.assert_array_equal(batch.targets, targets[index])
+
+  @parameterized.parameters(
+    (2, 1, "cw_margin", "cw_margin_targeted"),
+    (3, 2, "dlr", "cw_margin_targeted"),
+    (4, 3, "dlr", "dlr_targeted"),
+    (9, 7, "dlr", "dlr_targeted"),
+  )
+  def test_settings_of_each_attack(self, num_classes, targets, dlr, targeted):
+    """arXiv:2003.01690, section 4: DLR needs three classes, targeted four."""
+    budget = autoattack.Budget(11, 7, 13, 2)
+    _, made = self.run_it(
+      autoattack.ATTACKS, num_classes, budget=budget, eps=0.2
+    )
+    ce, t, fab_t, windows, plain = (work.cfg for work in made)
+    for cfg, loss in (
+      (ce, "cross_entropy"), (t, targeted), (plain, dlr),
+    ):  # fmt: skip
+      want = apgd.ApgdConfig("l2", 0.2, loss, 11, 2, targets)
+      self.assertEqual(cfg, want)
+    self.assertEqual(fab_t, fab.FabConfig("l2", 0.2, 11, targets))
+    self.assertEqual(windows, square.SquareConfig("l2", 0.2, 13))
+
+  def test_an_attack_is_made_on_what_the_last_left_robust(self):
+    found, made = self.run_it(
+      ("apgd-ce", "square", "fab-t"), breaks=([4, 1, 2, 8, 0], [], [9]),
+      batch_size=64,
+    )  # fmt: skip
+    left = [3, 5, 6, 7, 9]
+    self.assertEqual(
+      [w.todo.tolist() for w in made], [[*range(10)], left, left]
+    )
+    self.assertEqual(made[0].settings["batch_size"], 10)
+    self.assertEqual(
+      found.accuracy,
+      {"clean": 1.0, "apgd-ce": 0.5, "square": 0.5, "fab-t": 0.4},
+    )
+    self.assertEqual(
+      found.broken_by.tolist(), [0, 0, 0, -1, 0, -1, -1, -1, 0, 2]
+    )
+    self.assertEqual(found.queries, {"apgd-ce": 15, "square": 0, "fab-t": 3})
+    self.assertEqual(found.gradients, {"apgd-ce": 10, "square": 0, "fab-t": 2})
+    # Square found nothing beyond the attack before it.
+    self.assertNotIn("square", " ".join(found.warnings))
+
+  def test_square_is_suspicious_after_others_alone(self):
+    for attacks, breaks, lowered in (
+      (("square", "apgd-ce"), ([1, 2], []), None),
+      (("apgd-ce", "square"), ([1, 2], [3]), "by 10.00%"),
+    ):
+      found, _ = self.run_it(attacks, breaks=breaks)
+      text = " ".join(found.warnings)
+      self.assertEqual("square lowered" in text, lowered is not None)
+      self.assertIn(lowered or "", text)
+
+  def test_when_it_is_saved(self):
+    """On demand of this process or of another one, else when it is due."""
+    asks = iter([False, True, False])
+    for save_now, agree, saves in (
+      (None, lambda due: due, []),
+      (lambda: next(asks), lambda due: due, [1]),
+      (None, lambda due: True, [2, 1, 0]),
+    ):
+      lines = []
+      with mock.patch.object(processes, "agree", agree):
+        self.run_it(
+          ("square",), breaks=([5, 6, 7],), save_now=save_now,
+          progress=lines.append,
+        )  # fmt: skip
+      self.assertEqual(
+        lines,
+        [f"square: {left} images left, robust accuracy at most "
+         f"{0.7 + left / 10:.2%}" for left in saves]
+        + ["square: robust accuracy 70.00%"],
+      )  # fmt: skip
+
+  @parameterized.parameters(
+    ({"budget": autoattack.Budget(8, 2, 31)}, "num_queries: 30, got 31"),
+    ({"budget": autoattack.Budget(8, 3, 30)}, "num_targets: 2, got 3"),
+    ({"key": jax.random.key(1)}, "other key"),
+    ({"attacks": ("fab-t",)}, "other attacks"),
+    ({"norm": "linf"}, "other norm"),
+  )
+  def test_progress_of_another_evaluation(self, changes, message):
+    keep = {"workdir": self.create_tempdir().full_path, "attacks": ("square",)}
+    self.run_it(**keep)
+    with self.assertRaisesRegex(ValueError, message):
+      self.run_it(**(keep | changes))
+    lines = []
+    self.run_it(**keep, batch_size=3, progress=lines.append)  # Of no account.
+    self.assertRegex(lines[0], "goes on from .*progress.npz, 1 attacks done")
 
 
 class InvarianceTest(absltest.TestCase):
