@@ -40,6 +40,13 @@ class HitsTest(absltest.TestCase):
     self.assertBetween(found.mean(), 0.1, 0.9)
     np.testing.assert_array_equal(self.hits(2), found)
 
+  def test_no_images(self):
+    self.data = dataclasses.replace(
+      self.data, images=self.data.images[:0], labels=self.data.labels[:0]
+    )
+    with self.assertRaisesRegex(ValueError, "holds no image"):
+      self.hits()
+
   def test_keys_are_the_examples_own(self):
     """A change that draws does the same in any batch, and not to all alike."""
     points = np.arange(40, dtype=np.int32), np.full(40, 8, np.float32)

@@ -728,6 +728,16 @@ class RefusalTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       toys.recipe(**changes)
 
+  def test_a_teacher_of_other_classes_is_refused_before_a_step(self):
+    teacher = toys.Linear(4)
+    variables = toys.linear_variables(np.zeros((192, 4)))
+    with self.assertRaisesRegex(ValueError, "the teacher tells 4 classes"):
+      train.train(
+        toys.recipe(distil_weight=0.5), STRAIGHT, toys.Linear(3),
+        toys.dataset(44), toys.dataset(8), toys.folder(self),
+        jax.random.key(0), teacher=(teacher, variables),
+      )  # fmt: skip
+
   @parameterized.parameters(
     ({"chunk_steps": 0}, "chunk_steps must be at least 1, got 0"),
     ({"eval_batch_size": 0}, "eval_batch_size must be at least 1, got 0"),

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import sys
+import types
 from unittest import mock
 
 import jaxlib
@@ -53,6 +55,11 @@ class FlagsTest(absltest.TestCase):
     if jaxlib.__version__ == "0.10.2":
       self.assertTrue(xla_flags.is_known(FLAG.removeprefix("--")))
     self.assertFalse(xla_flags.is_known("xla_flag_of_nobody"))
+
+  def test_a_library_with_an_xla_of_its_own(self):
+    """What jaxlib knows, the TPU's need not."""
+    with mock.patch.dict(sys.modules, libtpu=types.ModuleType("libtpu")):
+      self.assertFalse(xla_flags.is_known(FLAG.removeprefix("--")))
 
   def test_a_name_inside_another_is_not_a_flag(self):
     """Messages' fields keep the names of flags that have gone."""

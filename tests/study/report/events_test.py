@@ -1,7 +1,10 @@
 """Event files of every stage, read back as TensorBoard reads them."""
 
+import importlib.util
 import struct
+import sys
 import unittest
+from unittest import mock
 
 import numpy as np
 import toys
@@ -30,7 +33,9 @@ def read(path):
   return found
 
 
-@unittest.skipUnless(board.is_installed(), "tensorboardX is missing")
+@unittest.skipUnless(
+  importlib.util.find_spec("tensorboardX"), "tensorboardX is missing"
+)
 class EventsTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
@@ -52,6 +57,12 @@ class EventsTest(absltest.TestCase):
   def values(self, name):
     (path,) = (self.workdir / name / "tensorboard").glob("*.results")
     return read(path)
+
+  def test_is_installed(self):
+    """Without, runs and reports leave the events out."""
+    self.assertTrue(board.is_installed())
+    with mock.patch.dict(sys.modules, tensorboardX=None):
+      self.assertFalse(board.is_installed())
 
   def test_scalars(self):
     self.assertAlmostEqual(self.values("base")["accuracy"].simple_value, 0.5)
