@@ -7,6 +7,7 @@ import json
 import pathlib
 import tempfile
 import unittest
+import unittest.mock
 
 import jax
 import jax.numpy as jnp
@@ -550,6 +551,17 @@ class CommandTest(absltest.TestCase):
     )
     self.assertEqual(status, 1)
     self.assertRegex(err, "is not empty; choose another")
+
+  def test_the_weights_that_were_asked_for(self):
+    for asked, which in (((), "last"), (("--which=best",), "best")):
+      with unittest.mock.patch.object(
+        export_checkpoint.trained, "load", side_effect=ValueError("enough")
+      ) as load:
+        status, _, _ = run(
+          export_checkpoint.main, "--checkpoint=a", "--out=b", *asked
+        )
+      self.assertEqual(status, 1)
+      load.assert_called_once_with("a", which)
 
   def test_export_errors(self):
     cfg, variables = tiny()
