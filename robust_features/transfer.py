@@ -138,7 +138,8 @@ def make_examples(
     variables: Its variables.
     dataset: Images and labels.
     cfg: The attack.
-    key: Folded with each example's index.
+    key: Split in three, of the classes aimed at, of untargeted and of targeted
+      examples; each folded with an example's index.
 
   Raises:
     ValueError: If images or labels are none, there are too few logits, or the

@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from robust_features import attacks, recipes, strong_attacks
 from robust_features.attacks import autoattack
 from robust_features.data import dataset as ds
-from robust_features.runtime import preemption
+from robust_features.runtime import preemption, sharding
 from robust_features.study import run
 
 SMALL = autoattack.Budget(num_steps=10, num_targets=2, num_queries=20)
@@ -63,6 +63,25 @@ class AutoAttackTest(parameterized.TestCase):
       # Fewer than four classes: the margin instead of DLR, exact here.
       self.assertLen(row["warnings"], 1)
       self.assertNotIn("x_adv", row)
+
+  def test_what_every_radius_is_given(self):
+    """One key, a folder each; a signal is heard without waiting for a save."""
+    folder = toys.folder(self)
+    with (
+      mock.patch.object(autoattack, "run") as attack,
+      mock.patch.object(strong_attacks, "_row", return_value={}),
+    ):
+      self.run_it(folder)
+    for call, eps in zip(attack.call_args_list, (0.02, 0.05), strict=True):
+      how = call.kwargs
+      self.assertEqual((how["eps"], how["norm"]), (eps, "l2"))
+      self.assertEqual(how["key"], jax.random.key(0))
+      self.assertEqual(how["workdir"], folder / f"eps_{eps}")
+      self.assertIs(how["save_now"], preemption.pending)
+      self.assertEqual(how["sharding"], sharding.over_data())
+      # By which what was compiled is found again.
+      again = strong_attacks._logits_fn(toys.Linear(3))
+      self.assertIs(call.args[0].func, again)
 
   def test_stopped_at_every_look_and_resumed(self):
     """Every sitting lasts one look longer than the one before."""

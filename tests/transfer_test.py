@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import jax
 import numpy as np
@@ -150,6 +151,41 @@ class LinearTest(absltest.TestCase):
         self.source, self.source_variables, self.data, config(),
         jax.random.key(0),
       )  # fmt: skip
+
+
+class MakeTest(absltest.TestCase):
+  """What both kinds of example are made with; nothing is climbed."""
+
+  def test_classes_keys_and_signs(self):
+    model, variables = linear(3)
+    data = images(12, num_classes=3)
+    climbed = mock.Mock(side_effect=[("away", 0.25), ("towards", 0.5)] * 2)
+    with mock.patch.object(transfer, "_climb", climbed):
+      found = transfer.make_examples(
+        model, variables, data, config(target="other"), jax.random.key(4)
+      )
+    of_classes, *keys = jax.random.split(jax.random.key(4), 3)
+    classes = transfer.target_classes("other", data.labels, 3, of_classes)
+    self.assertEqual(classes.dtype, np.int32)
+    np.testing.assert_array_equal(found.classes, classes)
+    self.assertEqual((found.away, found.towards), ("away", "towards"))
+    self.assertEqual(found.zero_gradient_fraction, 0.5)
+    for call, aim, of_kind, sign in zip(
+      climbed.call_args_list, (data.labels, classes), keys, (1, -1), strict=True
+    ):
+      np.testing.assert_array_equal(call.args[5], aim)
+      self.assertEqual(call.args[6], of_kind)
+      self.assertEqual(call.args[7], sign)
+
+  def test_what_does_not_fit_is_refused_before_it_begins(self):
+    model, variables = linear(2)
+    large = dataclasses.replace(ATTACK, eps=7.0)
+    for data, cfg, message in (
+      (images(4, num_classes=3), config(), "3 classes, but .* 2 logits"),
+      (images(4), config(attack=large), "attack.eps is 7, larger than the l2"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        transfer.make_examples(model, variables, data, cfg, jax.random.key(0))
 
 
 class CountsTest(absltest.TestCase):

@@ -5,6 +5,7 @@ import gc
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,8 @@ class RoundTripTest(CheckpointTestCase):
     self.assertEqual(described, metadata)
     self.assertEqual(checkpoint.digest(found), checkpoint.digest(tree))
     self.assertEqual(found["params"]["b"].dtype, jnp.bfloat16)
+    as_it_is, _ = checkpoint.load_variables(folder)
+    self.assertEqual(checkpoint.digest(as_it_is), checkpoint.digest(tree))
     jax.tree.map(np.testing.assert_array_equal, found, tree)
 
   def test_the_newest_is_kept_and_found_by_another_process(self):
@@ -200,6 +203,29 @@ class DamageTest(CheckpointTestCase):
     self.assert_damaged(folder, state(), "there is no checkpoint at")
     checkpoint.save_variables(folder, state(1), {})
     self.assertEqual([p.name for p in folder.iterdir()], ["0"])
+
+  def test_who_reads_touches_nothing(self):
+    """Nor remains of a save that another process may be at, nor a folder."""
+    folder = self.folder()
+    shutil.copytree(self.whole, folder)
+    (folder / "1.orbax-checkpoint-tmp-1").mkdir()
+    before = sorted(folder.rglob("*"))
+    checkpoint.load_variables(folder, state())
+    self.assertEqual(sorted(folder.rglob("*")), before)
+    nowhere = self.folder()
+    with self.assertRaises(CheckpointError):
+      checkpoint.load_variables(nowhere)
+    self.assertFalse(nowhere.exists())
+
+  def test_a_lost_process_is_no_damage(self):
+    """It is what ends the run, with the status that has it begun again."""
+    other = {"params": state()["params"]}
+    with (
+      mock.patch.object(checkpoint.processes, "is_loss", return_value=True),
+      self.assertRaises(Exception) as caught,
+    ):
+      checkpoint.load_variables(self.whole, other)
+    self.assertNotIsInstance(caught.exception, CheckpointError)
 
 
 class NoPickleTest(absltest.TestCase):
