@@ -53,11 +53,12 @@ class HitsTest(absltest.TestCase):
     found = [
       changes.hits(
         self.model, self.variables, self.data, fourier.add_white, points,
-        jax.random.key(0), batch_size,
+        jax.random.key(seed), batch_size,
       )
-      for batch_size in (2, 4)
+      for seed, batch_size in ((0, 2), (0, 4), (1, 4))
     ]  # fmt: skip
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
+    self.assertTrue((found[2] != found[1]).any())
     same = dataclasses.replace(
       self.data, images=np.repeat(self.data.images[:1], 7, axis=0)
     )

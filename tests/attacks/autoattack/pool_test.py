@@ -186,7 +186,7 @@ class MachineTest(absltest.TestCase):
     logits = jnp.array(
       [[3.0, 1.0, 2.0, 0.0], [0.0, 5.0, 1.0, 4.0], [9.0, jnp.nan, 0.0, 0.0]]
     )
-    y = jnp.array([0, 3, 1], jnp.int32)
+    y = jnp.array([0, 3, 0], jnp.int32)  # NaN is the largest, to argmax.
     np.testing.assert_array_equal(
       machine.misclassified(logits, y), [False, True, False]
     )
