@@ -42,7 +42,7 @@ performance: .venv-bench
 .venv-bench: requirements-bench.txt requirements.lock
 	test -x $@/bin/python || $(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet uv
-	$@/bin/uv pip install --quiet --python $@/bin/python \
+	$@/bin/uv pip install --quiet --compile-bytecode --python $@/bin/python \
 	  -r requirements-bench.txt
 	$@/bin/uv pip install --quiet --python $@/bin/python --no-deps \
 	  torchattacks==3.5.1 -e .

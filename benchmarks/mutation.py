@@ -76,6 +76,7 @@ RELATED = {
   "runtime/board": "study/report/events_test.py",
   "runtime/command": "bad_input_test.py export_test.py",
   "study/": "study/graph_test.py",
+  "study/config_text": "study/graph_test.py",
   "study/folder": "study/folder_test.py study/graph_test.py",
   "study/kinds/": (
     "study/kinds/reckoning_test.py study/kinds/smoke_test.py "

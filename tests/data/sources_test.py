@@ -10,8 +10,8 @@ from absl.testing import absltest, parameterized
 from sklearn import datasets
 from source_case import SourceTestCase, random_images
 
-from robust_features.data import dataset as dataset_lib
 from robust_features.data import (
+  constructed,
   image_folder,
   lazy,
   planted,
@@ -19,6 +19,7 @@ from robust_features.data import (
   sources,
   tfds_source,
 )
+from robust_features.data import dataset as dataset_lib
 from robust_features.data.sources import DataConfig as config
 
 
@@ -161,6 +162,17 @@ class LoadTest(SourceTestCase):
       sources.load(config(source, **asked))
     call = load.call_args
     self.assertEqual(signature.bind(*call.args, **call.kwargs).arguments, want)
+
+  def test_a_constructed_set_is_streamed_where_asked(self):
+    for streamed in (False, True):
+      with (
+        mock.patch.object(
+          constructed, "load", side_effect=InterruptedError
+        ) as load,
+        self.assertRaises(InterruptedError),
+      ):
+        sources.load(config("constructed", data_dir="/d", streamed=streamed))
+      load.assert_called_once_with("/d", streamed=streamed)
 
   def test_the_test_set_of_digits_does_not_depend_on_the_seed(self):
     tests = [sources.load(config("digits", seed=seed)).test for seed in (0, 1)]

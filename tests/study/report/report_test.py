@@ -1,5 +1,7 @@
 """The table and what a reader must be told beside it."""
 
+import contextlib
+import io
 import json
 
 import numpy as np
@@ -289,6 +291,23 @@ class WriteTest(absltest.TestCase):
         self.assertGreater(len(set(image.convert("L").tobytes())), 2)
       pdf = (workdir / "figures" / f"{name}.pdf").read_bytes()
       self.assertStartsWith(pdf[:5].decode(), "%PDF-")
+
+  def test_what_is_printed(self):
+    """The table, what was measured beside it, and where all of it lies."""
+    workdir, printed = toys.folder(self), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+      report.write(
+        results(), [("made", ["of this"])], [("seen", ["by that", "too"])],
+        workdir, [workdir / "a.png", workdir / "b.png"],
+      )  # fmt: skip
+    text = printed.getvalue()
+    self.assertIn(TABLE, text)
+    self.assertIn("\n\nseen\n\nby that\ntoo\n", text)
+    self.assertNotIn("of this", text)
+    self.assertEndsWith(
+      text, f"\nresults: {workdir}/results.json and results.md\n"
+      f"figures: {workdir}/a.png, {workdir}/b.png\n",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
