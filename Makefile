@@ -7,15 +7,16 @@ BIN := .venv/bin
 quickstart: .venv
 	$(BIN)/python -m robust_features.main --config=configs/quickstart.py
 
+# Three workers for two cores: tests of clusters and signals mostly wait.
 test: .venv
-	$(BIN)/python -m pytest -n 2 --dist=loadscope --no-loadscope-reorder \
+	$(BIN)/python -m pytest -n 3 --dist=loadscope --no-loadscope-reorder \
 	  --durations=25
 
 # The newest packages, on a newer Python; docs/versions.md.
 NEWEST_PYTHON ?= python3.13
 
 test-newest: .venv-newest
-	.venv-newest/bin/python -m pytest -n 2 --dist=loadscope --no-loadscope-reorder \
+	.venv-newest/bin/python -m pytest -n 3 --dist=loadscope --no-loadscope-reorder \
 	  --durations=25
 
 .venv-newest: requirements-newest.lock
