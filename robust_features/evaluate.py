@@ -231,8 +231,9 @@ def _attack(model, variables, indices, images, y, key, cfg, *, loss, bn_mode):
   """Attacks the images at `indices` `[B]`, which are `images` of labels y.
 
   Returns:
-    Which are broken; which of them beyond doubt, by an iterate after which the
-    attack may stop; which met a zero gradient before, which one not finite.
+    Which are broken; the largest margin, above `_DECIDED` beyond doubt, after
+    which the attack may stop; which met a zero gradient before, which one not
+    finite.
   """
   x = ds.to_float(images)
   objective = classification_objective(
@@ -245,7 +246,7 @@ def _attack(model, variables, indices, images, y, key, cfg, *, loss, bn_mode):
   # Judged as the model is used, whatever the mode of the attack.
   logits = models.apply(model, variables, result.x_adv).logits
   met = result.zero_gradients > 0, result.nonfinite_gradients > 0
-  return logits.argmax(1) != y, result.value > _DECIDED, *met
+  return logits.argmax(1) != y, result.value, *met
 
 
 def _survivors(
@@ -256,7 +257,9 @@ def _survivors(
 
   A tenth of the steps comes first, for everyone, and the others begin again in
   batches that are full: a model that is not robust costs little. These are the
-  first steps of the whole attack, so they decide nothing that it would not.
+  first steps of the whole attack, so they decide nothing that it would not. Who
+  came closest then is attacked beside whom it takes as long: a batch ends with
+  its last image.
 
   Args:
     attack: Takes indices, images and an `AttackConfig`; see `_attack`.
@@ -278,15 +281,17 @@ def _survivors(
   if cfg.bn_mode == "running" and cfg.num_steps >= _SIEVE and len(alive):
     few = dataclasses.replace(whole, num_steps=cfg.num_steps // _SIEVE)
     sieve = functools.partial(_measure, run, f"{name}-sieve", attack, few)
-    _, decided, *flaws = look(sieve, alive)
+    _, margin, *flaws = look(sieve, alive)
+    decided = margin > _DECIDED
     met += np.array([flaw[decided].sum() for flaw in flaws])
     bar.update(int(decided.sum()))
-    alive = alive[~decided]
+    closest = np.argsort(-margin, kind="stable")
+    alive = alive[closest][~decided[closest]]
   if len(alive):
     measure = functools.partial(_measure, run, name, attack, whole)
     broken, _, *flaws = look(measure, alive, bar=bar)
     met += np.array([flaw.sum() for flaw in flaws])
-    alive = alive[~broken]
+    alive = np.sort(alive[~broken])
   return alive, met
 
 

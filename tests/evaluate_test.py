@@ -289,6 +289,25 @@ class StopTest(parameterized.TestCase):
     with mock.patch.object(evaluate, "_attack", whole):
       run(model, variables, data, cfg)
 
+  def test_who_came_closest_goes_first(self):
+    """So that who takes long is beside who does."""
+    model, variables, data, signed, _ = linear_problem()
+    right, seen = np.flatnonzero(signed > 0), []
+
+    def attack(model, variables, indices, images, y, key, *, cfg, **unused):
+      del model, variables, images, y, key, unused
+      if cfg.num_steps > 1:
+        seen.extend(indices.tolist())
+      never = np.zeros(len(indices), bool)
+      return never, -1.0 * (indices * 7 % 30), never, never
+
+    with mock.patch.object(evaluate, "_attack", attack):
+      found = run(model, variables, data, config(eps=(0.1,)))
+    want = sorted(right.tolist(), key=lambda index: index * 7 % 30)
+    margins = [index * 7 % 30 for index in dict.fromkeys(seen)]
+    self.assertEqual(margins, [index * 7 % 30 for index in want])
+    self.assertEqual(found.robust_accuracy[0.1], len(right) / len(signed))
+
 
 class KeptTest(absltest.TestCase):
   def test_what_is_on_disk_is_not_attacked_again(self):
@@ -323,9 +342,11 @@ class StrengthTest(parameterized.TestCase):
 
     def attack(model, variables, indices, images, y, key, *, cfg, **unused):
       del model, variables, images, y, key, unused
+      broken = indices % 7 == 0
       if cfg.num_steps == 1:  # A tenth.
-        return indices % 7 == 0, indices % 5 == 0, indices % 2 == 0, indices < 9
-      return indices % 7 == 0, indices < 0, indices % 3 == 0, indices % 4 == 0
+        margin = 1.0 * (indices % 5 == 0)
+        return broken, margin, indices % 2 == 0, indices < 9
+      return broken, 0.0 * indices, indices % 3 == 0, indices % 4 == 0
 
     cfg, bar = config(eps=(0.1, 0.2)), mock.MagicMock()
     with (
