@@ -11,8 +11,8 @@ import tempfile
 
 from jax._src import compiler  # No public hook sees every program.
 
+from benchmarks import common  # Has convolutions use all cores, as `main`.
 from robust_features.recipes import config_file
-from robust_features.runtime import xla_flags
 from robust_features.study import run
 
 
@@ -45,21 +45,25 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument("--least", type=float, default=1.0, help="MB accessed")
   args = parser.parse_args(argv)
   found: list[dict] = []
-  xla_flags.use_all_cores()  # As `main` does.
   record(found)
   with tempfile.TemporaryDirectory() as workdir:
     run.run(config_file.load(args.config), workdir)
   print(f"{len(found)} programs; those that access {args.least} MB and more:\n")
-  print("| program | Moperations | MB accessed | MiB given | MiB temporaries |")
-  print("| --- | ---: | ---: | ---: | ---: |")
+  rows = [
+    ["program", "Moperations", "MB accessed", "MiB given", "MiB temporaries"]
+  ]
   for program in found:
     if program["bytes"] >= 1e6 * args.least:
-      print(
-        f"| {program['name']} | {program['operations'] / 1e6:.1f} "
-        f"| {program['bytes'] / 1e6:.1f} "
-        f"| {program['arguments'] / 2**20:.2f} "
-        f"| {program['temporaries'] / 2**20:.2f} |"
+      rows.append(
+        [
+          program["name"],
+          f"{program['operations'] / 1e6:.1f}",
+          f"{program['bytes'] / 1e6:.1f}",
+          f"{program['arguments'] / 2**20:.2f}",
+          f"{program['temporaries'] / 2**20:.2f}",
+        ]
       )
+  print(common.table(rows))
 
 
 if __name__ == "__main__":
