@@ -64,6 +64,7 @@ class ClassPerturbationConfig:
       raise ValueError(
         f"attack.eps must be above 0 and finite, got {self.attack.eps!r}"
       )
+    attacks.check_climbs("attack", self.attack)
     for name, want in (("start", "x"), ("num_restarts", 1),
                        ("keep_best", False)):  # fmt: skip
       if getattr(self.attack, name) != want:

@@ -207,7 +207,9 @@ def _check_says_classes(field: str, network: Model, dataset: ds.Dataset):
 
 def _meaning(cfg: ConstructConfig) -> ConstructConfig:
   """Returns a config without what needs no program of its own."""
-  attack = dataclasses.replace(cfg.attack, step_size=0.0, num_steps=0)
+  attack = dataclasses.replace(
+    cfg.attack, step_size=1.0, num_steps=min(cfg.attack.num_steps, 1)
+  )
   target = cfg.target if cfg.target in ("source", "none") else "next"
   return dataclasses.replace(
     cfg, kind="any", attack=attack, target=target, examples_per_image=1,

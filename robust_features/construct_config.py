@@ -150,6 +150,13 @@ class ConstructConfig:
       raise ValueError(
         f"attack.num_steps must be 0 {where}, got {self.attack.num_steps}"
       )
+    if self.objective != "none":
+      if not self.attack.eps:
+        raise ValueError(
+          f"attack.eps must be above 0 {where}, got 0; a control without a "
+          "perturbation has objective 'none'"
+        )
+      attacks.check_climbs("attack", self.attack)
     if self.fixed_noise != "none" and not 0 < self.attack.eps < math.inf:
       raise ValueError(
         "attack.eps is the norm of fixed_noise and must be above 0 and finite, "

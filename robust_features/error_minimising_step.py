@@ -74,6 +74,7 @@ class ErrorMinimisingConfig:
       raise ValueError(
         f"attack.eps must be above 0 and finite, got {self.attack.eps!r}"
       )
+    attacks.check_climbs("attack", self.attack)
     if self.attack.start != "x" or self.attack.num_restarts != 1:
       raise ValueError(
         "attack.start must be 'x' and attack.num_restarts 1, since a round "

@@ -47,7 +47,7 @@ _PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Which of them this is, from 0; with --coordinator."
 )
 _ONLY = flags.DEFINE_string(
-  "only", None, "Name of a stage: runs it and what it needs, nothing else."
+  "only", None, "Name of a stage: it and what it needs, nothing else."
 )
 _REUSE = flags.DEFINE_string(
   "reuse", None,
@@ -140,6 +140,10 @@ def _act(overrides: dict[str, str]) -> None:
       "--config is missing, such as --config=quickstart; --list_configs names "
       "what there is"
     )
+  if _REUSE.value and (_STATUS.value or _DRY_RUN.value):
+    raise ValueError(
+      "--reuse takes stages where a study runs; leave it out here"
+    )
   config = config_file.load(_CONFIG.value, overrides)
   not_set = xla_flags.use_all_cores()
   preemption.install()
@@ -158,9 +162,9 @@ def _act(overrides: dict[str, str]) -> None:
   if _HELP_CONFIG.value:
     command.show(fields.describe(plan))
   elif _STATUS.value:
-    command.show(outlook.status(study))
+    command.show(outlook.status(study, _ONLY.value))
   elif _DRY_RUN.value:
-    command.show(outlook.dry_run(study))
+    command.show(outlook.dry_run(study, _ONLY.value))
   else:
     files.require_shared(folder)
     reuse = workdir.resolve(_REUSE.value) if _REUSE.value else None

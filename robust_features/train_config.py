@@ -118,11 +118,7 @@ class TrainConfig:
       raise ValueError(
         f"adversary.eps must be finite, got {self.adversary.eps}"
       )
-    if self.adversary.eps > 0 and not self.adversary.num_steps:
-      raise ValueError(
-        "adversary.num_steps must be at least 1 where adversary.eps is not 0, "
-        "got 0"
-      )
+    attacks.check_climbs("adversary", self.adversary)
     if self.batch_size % self.accumulate_steps:
       raise ValueError(
         f"accumulate_steps must divide batch_size {self.batch_size}, got "

@@ -52,6 +52,7 @@ class TransferConfig:
       raise ValueError(f"target must be one of {TARGETS}, got {self.target!r}")
     if math.isinf(self.attack.eps):
       raise ValueError("attack.eps must be finite, got inf")
+    attacks.check_climbs("attack", self.attack)
     if self.batch_size < 1:
       raise ValueError(
         f"batch_size must be at least 1, got {self.batch_size!r}"

@@ -139,6 +139,8 @@ class SetTest(parameterized.TestCase):
     ({"class_batch_size": 0}, "class_batch_size must be at least 1, got 0"),
     ({"pixels": "int8"}, "pixels must be 'uint8' or 'float32', got 'int8'"),
     ({"attack": dataclasses.replace(ATTACK, eps=np.inf)}, "attack.eps must be"),
+    ({"attack": dataclasses.replace(ATTACK, num_steps=0)},
+     "attack.num_steps must be at least 1"),
     ({"attack": dataclasses.replace(ATTACK, start="random")},
      "attack.start must be 'x'"),
     ({"attack": dataclasses.replace(ATTACK, keep_best=True)},

@@ -215,7 +215,7 @@ class PerturbationTest(parameterized.TestCase):
 
 
 class StreamsTest(parameterized.TestCase):
-  """Without a step the images are where the climbs begin: exactly which."""
+  """After a step of next to nothing an image is where its climb began."""
 
   def keys(self, stream, num=24):
     """Returns a stream's key of each example's own key, from its index."""
@@ -228,7 +228,7 @@ class StreamsTest(parameterized.TestCase):
   @parameterized.parameters("image", "noise")
   def test_starts(self, init):
     """Of another image, or N(1/2, 1/20), clipped; `starts` tells the same."""
-    attack = AttackConfig("l2", float("inf"), 0.1, 0, keep_best=False)
+    attack = AttackConfig("l2", float("inf"), 1e-9, 1, keep_best=False)
     cfg = config("nonrobust", init=init, attack=attack, pixels="float32")
     data, pool = toys.dataset(24), toys.dataset(40, seed=9)
     found = run(self, cfg, linear(), data=data)[1]
@@ -248,7 +248,7 @@ class StreamsTest(parameterized.TestCase):
   @jax.debug_key_reuse(False)  # It takes a stack of keys for used ones.
   def test_targets_and_random_starts(self):
     """Uniform over all classes, the own one too, by the example's index."""
-    attack = AttackConfig("l2", 0.5, 0.1, 0, start="random")
+    attack = AttackConfig("l2", 0.5, 1e-9, 1, start="random")
     cfg = config("rand", attack=attack, pixels="float32", examples_per_image=2)
     data = toys.dataset(12)
     found = run(self, cfg, linear(), data=data)[1]

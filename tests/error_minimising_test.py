@@ -254,6 +254,7 @@ class SettingsTest(parameterized.TestCase):
   @parameterized.parameters(
     ({"eps": 0.0}, "attack.eps must be above 0 and finite, got 0"),
     ({"eps": float("inf")}, "attack.eps must be above 0 and finite, got inf"),
+    ({"num_steps": 0}, "attack.num_steps must be at least 1"),
     ({"start": "random"}, "attack.start must be 'x' and .* got 'random' and 1"),
     ({"num_restarts": 2}, "got 'x' and 2"),
   )

@@ -267,6 +267,10 @@ class SettingsTest(parameterized.TestCase):
       {"attack": dataclasses.replace(ATTACK, eps=float("inf"))},
       "attack.eps must be finite",
     ),
+    (
+      {"attack": dataclasses.replace(ATTACK, step_size=0.0)},
+      "attack.step_size must be above 0",
+    ),
   )
   def test_refused(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):

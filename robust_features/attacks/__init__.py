@@ -7,13 +7,19 @@ from robust_features.attacks.geometry import (
   example_keys,
   max_radius,
 )
-from robust_features.attacks.pgd import AttackConfig, AttackResult, maximize
+from robust_features.attacks.pgd import (
+  AttackConfig,
+  AttackResult,
+  check_climbs,
+  maximize,
+)
 
 __all__ = [
   "AttackConfig",
   "AttackResult",
   "CarliniWagnerConfig",
   "autoattack",
+  "check_climbs",
   "check_radius",
   "example_keys",
   "losses",

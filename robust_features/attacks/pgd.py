@@ -100,6 +100,23 @@ class AttackConfig:
     return (2.0 * self.num_steps + 1.0) * self.num_restarts
 
 
+def check_climbs(name: str, cfg: AttackConfig) -> None:
+  """Checks that an attack with a radius does more than look at its starts.
+
+  Args:
+    name: Of the attack, for the message.
+    cfg: Its settings, none of them traced.
+
+  Raises:
+    ValueError: Where it takes no step, or steps of no length.
+  """
+  where = f"where {name}.eps is not 0"
+  if cfg.eps > 0 and not cfg.num_steps:
+    raise ValueError(f"{name}.num_steps must be at least 1 {where}, got 0")
+  if cfg.eps > 0 and not cfg.step_size:
+    raise ValueError(f"{name}.step_size must be above 0 {where}, got 0")
+
+
 def _known(value) -> bool:
   """Returns whether a number has a value: it is neither traced nor abstract."""
   return isinstance(value, (int, float, np.number))

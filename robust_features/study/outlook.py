@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from robust_features import attacks, models
+from robust_features.study import settings
 from robust_features.study.graph import Plan, Study, Work
 from robust_features.study.report import tables
 
@@ -20,8 +21,13 @@ def order(plan: Plan, only: str | None = None) -> list[str]:
 
   Args:
     plan: The study.
-    only: A stage; by default all of them.
+    only: A stage, `--only`; by default all of them.
+
+  Raises:
+    ValueError: If there is no such stage.
   """
+  if only is not None:
+    settings.require_one_of("--only", only, tuple(plan.nodes))
   found: dict[str, None] = {}  # A set that keeps its order.
 
   def visit(name: str) -> None:
@@ -29,7 +35,9 @@ def order(plan: Plan, only: str | None = None) -> list[str]:
       visit(parent)
     found[name] = None
 
-  for name in (only,) if only else (*plan.config.table, *plan.nodes):
+  for name in (
+    (only,) if only is not None else (*plan.config.table, *plan.nodes)
+  ):
     visit(name)
   return list(found)
 
@@ -161,10 +169,10 @@ class TimeLeft:
 # Tables for the command line.
 
 
-def status(study: Study) -> str:
-  """Returns how far every stage is, as a table."""
+def status(study: Study, only: str | None = None) -> str:
+  """Returns how far stages are, as a table; those of `order`."""
   rows = [["stage", "kind", "state", "seconds"]]
-  for name in order(study.plan):
+  for name in order(study.plan, only):
     row = _head(study, name)
     result = study.read(name) if row[-1] == "done" else {}
     has_time = "seconds" in result
@@ -174,13 +182,13 @@ def status(study: Study) -> str:
   return f"{study.workdir}: {done} of {len(rows) - 1} stages done\n\n{table}"
 
 
-def dry_run(study: Study) -> str:
-  """Returns what every stage would cost, as a table; writes nothing.
+def dry_run(study: Study, only: str | None = None) -> str:
+  """Returns what stages would cost, those of `order`; writes nothing.
 
   Raises:
     ValueError: Whatever a run would raise before its first stage.
   """
-  names = order(study.plan)
+  names = order(study.plan, only)
   study.preflight(names)
   flops, seconds = costs(study, names), costs(study, names, seconds_a_pass)
   rows = [["stage", "kind", "state", "images", "gradients", "FLOP", "time"]]

@@ -18,7 +18,6 @@ from robust_features.study import (
   outlook,
   provenance,
   publish,
-  settings,
 )
 from robust_features.study.graph import Study
 from robust_features.study.kinds import KINDS
@@ -59,19 +58,17 @@ def complete(
     ValueError: For bad input; the message is one line with the remedy.
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
-  if only:
-    settings.require_one_of("--only", only, tuple(study.plan.nodes))
   compilation.listen()
   begin = compilation.mark()
-  _check_claim(study)
   names = outlook.order(study.plan, only)
+  _check_claim(study)
   study.preflight(names)
   with hold(study.workdir):
     _claim(study)
     take(study, names, reuse)
     with compilation.optimized(study.plan.run.optimize):
       _run_stages(study, names)
-    if only:
+    if only is not None:
       return study.require(only)
     results = publish.nothing() | study.results(names)
     results |= provenance.provenance()

@@ -1,5 +1,7 @@
 """Projected gradient ascent: geometry, optimality, keys, one trace."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -586,6 +588,15 @@ class ConfigTest(parameterized.TestCase):
     fields = {"norm": "l2", "eps": 0.5, "step_size": 0.1, "num_steps": 7}
     with self.assertRaisesRegex(ValueError, message):
       AttackConfig(**(fields | changes))
+
+  def test_an_attack_that_goes_nowhere(self):
+    cfg = AttackConfig("l2", 0.5, 0.1, 1)
+    attacks.check_climbs("attack", cfg)
+    for changes in ({"num_steps": 0}, {"step_size": 0.0}):
+      still, name = dataclasses.replace(cfg, **changes), next(iter(changes))
+      with self.assertRaisesRegex(ValueError, f"^a.{name} must be .* a.eps is"):
+        attacks.check_climbs("a", still)
+      attacks.check_climbs("a", dataclasses.replace(still, eps=0.0))
 
   def test_costs(self):
     """Two passes a gradient, and the last iterate of each restart."""

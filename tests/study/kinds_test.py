@@ -115,6 +115,15 @@ class SampledTest(absltest.TestCase):
     self.assertEqual(subject.sampled(study, data, 0).num_examples, 40)
 
 
+class EvaluateStageTest(absltest.TestCase):
+  def test_noise_and_accuracy_alone_need_no_step(self):
+    for fields in ({"num_restarts": 2}, {"eps": ()}, {"eps": (0.0,)}):
+      attack = recipes.evaluation(num_steps=0, **fields)
+      section = recipes.evaluate_stage("base", "a row", attack)
+      del section["kind"]
+      settings.build(KINDS["evaluate"].stage, section, "stages.e")
+
+
 class ShiftedLabelsTest(absltest.TestCase):
   def test_the_last_class_is_followed_by_the_first(self):
     """A model with more logits than there are classes changes no order."""

@@ -1,6 +1,7 @@
 """How far a study is, what it will cost, how long it has still to go."""
 
 import pathlib
+import re
 import shutil
 import tempfile
 from unittest import mock
@@ -130,6 +131,20 @@ class OutlookTest(parameterized.TestCase):
     )
     self.assertRegex(found, row)
     self.assertRegex(found, r"\nabout \d+ s left at most, and compiling")
+
+  def test_only_a_stage_and_what_it_needs_is_told(self):
+    told = outlook.status(self.study(), "d_rand")
+    self.assertIn("0 of 2 stages done", told)
+    for text in (told, outlook.dry_run(self.study(), "d_rand")):
+      self.assertEqual(
+        re.findall(r"(?m)^\| (\w+) ", text)[1:], ["base", "d_rand"]
+      )
+    for tell in (outlook.status, outlook.dry_run):
+      for name in ("bas", ""):
+        with self.assertRaisesRegex(
+          ValueError, f"--only must be .*, got '{name}'"
+        ):
+          tell(self.study(), name)
 
   def test_what_is_done_is_not_left(self):
     before = sorted(self.whole.rglob("*"))

@@ -110,11 +110,17 @@ class UsefulnessTest(parameterized.TestCase):
     self.assertEqual(rows[0].passed, passed)
     self.assertLen(usefulness._claims(found, self._stage()), 2)
 
-  def test_no_model_is_refused_before_any_work(self):
+  def test_refused_before_any_work(self):
     config = gaussian.get_config()
     config.stages.usefulness.models = ()
     with self.assertRaisesRegex(
       ValueError, "stages.usefulness.models must name at least one stage"
+    ):
+      parse(config)
+    config = gaussian.get_config()
+    config.stages.usefulness.attack.num_steps = 0
+    with self.assertRaisesRegex(
+      ValueError, "stages.usefulness.attack.num_steps must be at least 1"
     ):
       parse(config)
 

@@ -34,6 +34,17 @@ class Stage(Subject):
   label_shifts: tuple[int, ...]
   evaluate: evaluation.EvaluateConfig
 
+  def __post_init__(self):
+    cfg = self.evaluate
+    # The second restart begins at random: noise is an attack of a kind.
+    if any(cfg.eps) and cfg.num_restarts == 1:
+      for name in ("num_steps", "step_ratio"):
+        if not getattr(cfg, name):
+          raise ValueError(
+            f"evaluate.{name} must be above 0, or nothing is attacked, got 0; "
+            "evaluate.eps=() asks for the accuracy alone"
+          )
+
 
 def _check(plan: Plan, name: str, stage: Stage) -> None:
   """Raises unless a control is that of a row."""

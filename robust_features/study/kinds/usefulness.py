@@ -17,7 +17,7 @@ import numpy as np
 from robust_features import attacks, models, usefulness
 from robust_features.runtime.measured import Measured
 from robust_features.study import settings
-from robust_features.study.graph import Kind, Plan, Study, Work
+from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds import statements
 from robust_features.study.kinds.subject import num_sampled, sampled
 from robust_features.study.report import features_figure, tables
@@ -56,11 +56,10 @@ class Stage:
   batch_size: int
   ascending: bool
 
-
-def _check(plan: Plan, name: str, stage: Stage) -> None:
-  del plan
-  if not stage.models:
-    raise ValueError(f"stages.{name}.models must name at least one stage")
+  def __post_init__(self):
+    if not self.models:
+      raise ValueError("models must name at least one stage, got ()")
+    attacks.check_climbs("attack", self.attack)
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
@@ -200,7 +199,6 @@ KIND = Kind(
     "Robust usefulness against usefulness, one point a feature; above zero it "
     "is robust."
   ),
-  check=_check,
   radii=lambda stage: [("attack", stage.attack)],
   report=_report,
   failed=statements.failed,
