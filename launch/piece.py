@@ -30,6 +30,9 @@ import sys
 import time
 from typing import Any
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from robust_features.recipes import config_file
+from robust_features.runtime import paths
 from robust_features.runtime.command import Parser
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -163,23 +166,23 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
   """Runs a piece; fails only if main does."""
   start, args = time.monotonic(), parse(argv)
-  sys.path.insert(0, str(_ROOT))  # A config imports the package.
-  from robust_features.recipes import config_file
-
   try:
     config = config_file.load(args.config)
+    workdir = paths.folder(args.workdir or f"runs/{config.name}", "--workdir")
+    out = paths.folder(args.out, "--out") if args.out else None
+    with paths.writing(workdir, "--workdir"):
+      workdir.mkdir(parents=True, exist_ok=True)
+      log = workdir / "piece.log"
+      log.touch()
   except ValueError as error:
     sys.exit(f"error: {error}")
-  workdir = pathlib.Path(args.workdir or f"runs/{config.name}")
-  workdir.mkdir(parents=True, exist_ok=True)
-  log = workdir / "piece.log"
   status = run_for(
     command(args.config, workdir, args.rest),
     60.0 * args.minutes, args.grace_seconds, log,
   )  # fmt: skip
   found = progress(config, workdir)
-  if args.out:
-    collect(workdir, pathlib.Path(args.out), found)
+  if out:
+    collect(workdir, out, found)
   print(describe(found, status, time.monotonic() - start))
   if status not in (0, *_STOPPED, -signal.SIGKILL):
     last = log.read_text(errors="replace").strip().splitlines()[-1:]

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from robust_features.recipes import config_file
-from robust_features.runtime import command
+from robust_features.runtime import command, paths
 from robust_features.study import publish
 from robust_features.study.report import spread, tables
 
@@ -327,10 +327,13 @@ def main(argv: list[str] | None = None) -> None:
     overrides, rest = config_file.split_overrides(argv or sys.argv[1:])
     args = parse(rest)
     name = config_file.load(args.config, overrides).name
-    workdir = pathlib.Path(args.workdir or f"runs/{name}_sweep")
+    workdir = paths.folder(args.workdir or f"runs/{name}_sweep", "--workdir")
     python = sys.executable if args.run else "python"
     sweep = load_sweep(args.config)
     runs = make_runs(args.config, workdir, sweep, overrides, python)
+    if args.run:
+      with paths.writing(workdir, "--workdir"):
+        workdir.mkdir(parents=True, exist_ok=True)
   except ValueError as error:
     sys.exit(f"error: {error}")
   if not args.run:
@@ -338,7 +341,6 @@ def main(argv: list[str] | None = None) -> None:
     return
   failed = run_all(runs)
   summary = collect(args.config, runs)
-  workdir.mkdir(parents=True, exist_ok=True)
   text = markdown(summary)
   (workdir / "sweep.json").write_text(json.dumps(summary, indent=2) + "\n")
   (workdir / "sweep.md").write_text(text)

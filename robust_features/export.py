@@ -35,7 +35,7 @@ from robust_features.data import (
   released,
 )
 from robust_features.data.dataset import DataError, Dataset
-from robust_features.runtime import command, files
+from robust_features.runtime import command, files, paths
 
 _CHUNK = 1_000  # Images encoded at a time.
 _ORIGINAL = "original_labels"
@@ -70,11 +70,11 @@ def export(
     ValueError: If the set is missing or damaged, `out` is there already, or the
       format cannot hold the set.
   """
-  source = constructed.find(pathlib.Path(dataset_dir).expanduser())
+  source = constructed.find(dataset_dir)
   manifest = constructed.read_manifest(source)
   dataset = constructed.load(source)
   name = re.sub(r"\W", "_", f"d_{manifest['kind']}".lower())
-  out = pathlib.Path(out).expanduser()
+  out = paths.resolve(out, "out")
   chosen = FORMATS[fmt]
   with command.new_folder(out) as folder:
     chosen.write(dataset, name, folder)
@@ -166,6 +166,8 @@ def _write_tfds(dataset: Dataset, name: str, folder: pathlib.Path) -> None:
     builder = _tfds_builder(name, features, examples)(
       data_dir=scratch, file_format="array_record"
     )
+    if not sys.stderr.isatty():
+      tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # It names the scratch.
       builder.download_and_prepare()
     for path in pathlib.Path(builder.data_path).iterdir():
@@ -300,17 +302,12 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument("--format", required=True, choices=sorted(FORMATS))
   parser.add_argument("--out", required=True, help="folder to write")
   args = parser.parse_args(argv)
-  command.end_on_sigterm()
-  try:
+
+  def work() -> str:
     export(args.dataset, args.format, args.out)
-  except (ValueError, OSError) as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    print("error: interrupted, nothing was written", file=sys.stderr)
-    return 1
-  print(f"{args.out}: {args.format}; see README.md there")
-  return 0
+    return f"{args.out}: {args.format}; see README.md there"
+
+  return command.run(work)
 
 
 if __name__ == "__main__":

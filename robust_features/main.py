@@ -20,9 +20,9 @@ from robust_features.recipes import config_file
 from robust_features.runtime import (
   command,
   files,
+  paths,
   preemption,
   processes,
-  workdir,
   xla_flags,
 )
 
@@ -103,8 +103,8 @@ def _warn(message: Warning | str, *unused, **also_unused) -> None:
 
 def _use_cache(directory: str) -> None:
   if directory:
-    directory = os.path.expanduser(directory)
-    jax.config.update("jax_compilation_cache_dir", directory)
+    path = paths.folder(directory, "--compilation_cache")
+    jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -157,7 +157,7 @@ def _act(overrides: dict[str, str]) -> None:
   _require_device()
   if not_set and jax.default_backend() == "cpu":
     sys.stderr.write(f"{not_set}\n")
-  folder = workdir.resolve(_WORKDIR.value or f"runs/{config.name}")
+  folder = paths.folder(_WORKDIR.value or f"runs/{config.name}", "--workdir")
   study = graph.Study(plan, folder)
   if _HELP_CONFIG.value:
     command.show(fields.describe(plan))
@@ -167,7 +167,7 @@ def _act(overrides: dict[str, str]) -> None:
     command.show(outlook.dry_run(study, _ONLY.value))
   else:
     files.require_shared(folder)
-    reuse = workdir.resolve(_REUSE.value) if _REUSE.value else None
+    reuse = paths.folder(_REUSE.value, "--reuse") if _REUSE.value else None
     run.complete(study, _ONLY.value, reuse)
 
 
@@ -178,8 +178,8 @@ def main(overrides: dict[str, str], argv: list[str]) -> None:
   # Orbax warns of every restore on one host, harmlessly.
   logging.set_verbosity(logging.ERROR)
   warnings.showwarning = _warn
-  _use_cache(_CACHE.value)
   try:
+    _use_cache(_CACHE.value)
     _act(overrides)
   except preemption.Stopped as stopped:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")

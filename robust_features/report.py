@@ -9,31 +9,35 @@ of several, comparison.html lays their tables side by side.
 import pathlib
 import sys
 
-from robust_features.runtime import files, logs
-from robust_features.runtime.command import Parser
+from robust_features.runtime import command, files, paths
 from robust_features.study import publish
 from robust_features.study.report import comparison
 
 
-def main(argv: list[str] | None = None) -> None:
-  """Runs the command line."""
-  parser = Parser(description="Remakes reports; compares runs.")
-  parser.add_argument("workdirs", nargs="+", type=pathlib.Path)
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command and returns its exit status."""
+  parser = command.Parser(description="Remakes reports; compares runs.")
+  parser.add_argument("workdirs", nargs="+")
   parser.add_argument(
-    "--out", type=pathlib.Path, default=pathlib.Path("comparison.html"),
+    "--out", default="comparison.html",
     help="Where the comparison of several runs goes.",
   )  # fmt: skip
   args = parser.parse_args(argv)
-  try:
-    runs = [remake(workdir) for workdir in args.workdirs]
-    if len(runs) > 1:
-      files.write_text(args.out, comparison.compare(runs))
-      logs.say(
-        f"\nmean ± standard deviation, n = {len(runs)}:\n\n"
-        f"{comparison.markdown(runs)}\n\ncomparison: {args.out}"
-      )
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  return command.run(lambda: _remade(args.workdirs, args.out))
+
+
+def _remade(workdirs: list[str], out: str) -> str:
+  """Makes reports and the comparison; returns what is to be told."""
+  runs = [remake(paths.folder(path, "workdir")) for path in workdirs]
+  if len(runs) == 1:
+    return f"report: {workdirs[0]}/report.html"
+  page = paths.resolve(out, "out")
+  with paths.writing(page.parent, "out"):
+    files.write_text(page, comparison.compare(runs))
+  return (
+    f"\nmean ± standard deviation, n = {len(runs)}:\n\n"
+    f"{comparison.markdown(runs)}\n\ncomparison: {out}"
+  )
 
 
 def remake(workdir: pathlib.Path):
@@ -55,4 +59,4 @@ def remake(workdir: pathlib.Path):
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

@@ -4,7 +4,12 @@ import pathlib
 from typing import Any, NamedTuple
 
 from robust_features import models
-from robust_features.runtime import checkpoint, files
+from robust_features.runtime import checkpoint, files, paths
+
+_GIVE = (
+  "give the folder of a train stage, or one that "
+  "robust_features.pytorch.import_checkpoint wrote"
+)
 
 
 class Trained(NamedTuple):
@@ -30,14 +35,18 @@ def load(directory: str | pathlib.Path, which: str = "last") -> Trained:
 
   Raises:
     ValueError: If `which` is something else.
-    CheckpointError: If there is no such folder, the stage is not finished, the
-      checkpoint is damaged, or does not say its architecture.
+    CheckpointError: If there is no such folder, it is a whole study's, the
+      stage is not finished, the checkpoint is damaged, or does not say its
+      architecture.
   """
   if which not in ("last", "best"):
     raise ValueError(f"which must be 'last' or 'best', got {which!r}")
-  directory = pathlib.Path(directory)
+  directory = paths.resolve(directory, "a model's folder")
   if (directory / "config.json").exists():
     return _load_stage(directory, which)
+  if not directory.is_dir() or (directory / "study.json").exists():
+    what = "is a whole study" if directory.is_dir() else "does not exist"
+    raise checkpoint.CheckpointError(f"{directory} {what}; {_GIVE}")
   variables, origin = checkpoint.load_variables(directory)
   return Trained(_config(origin, directory), variables, origin)
 
@@ -71,6 +80,5 @@ def _config(content: dict[str, Any], where: pathlib.Path) -> models.ModelConfig:
     return models.ModelConfig(**content["model"])
   except (KeyError, TypeError):
     raise checkpoint.CheckpointError(
-      f"{where} does not say its architecture; give the folder of a train "
-      "stage, or one that robust_features.pytorch.import_checkpoint wrote"
+      f"{where} does not say its architecture; {_GIVE}"
     ) from None

@@ -254,7 +254,9 @@ class CommandTest(ExportTestCase):
     out = toys.folder(self)
     self.assertEqual(self.run_main(out)[0], 0)  # An empty folder will do.
     before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
-    self.assert_refused(f"out {out} exists; choose another", out)
+    self.assert_refused(
+      f"out {out} exists and is not empty; choose another", out
+    )
     self.assert_refused("README.md exists", out / "README.md")
     self.assertEqual(
       {p.name: p.stat().st_mtime_ns for p in out.iterdir()}, before
@@ -263,7 +265,7 @@ class CommandTest(ExportTestCase):
   def test_refuses(self):
     out = toys.folder(self) / "x"
     self.assert_refused("invalid choice: 'zip'", out, name="zip")
-    self.assert_refused("holds no finished data", out, dataset="/no/such")
+    self.assert_refused("holds no constructed data", out, dataset="/no/such")
     self.assert_refused(
       "holds 8 bits and this set float32", out, name="image_folder",
       dataset=self.root / "float32",
@@ -285,7 +287,7 @@ class CommandTest(ExportTestCase):
     out = toys.folder(self) / "x"
     with mock.patch.object(pixels, "encode_png", side_effect=error):
       for name in ("image_folder", "parquet"):
-        self.assert_refused("disk full|nothing was written", out, name=name)
+        self.assert_refused("disk full|interrupted, nothing", out, name=name)
     self.assertEmpty(list(out.parent.iterdir()))
 
   def test_as_a_program(self):

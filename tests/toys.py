@@ -1,6 +1,8 @@
 """Small models and data that several test files share."""
 
+import contextlib
 import dataclasses
+import io
 import pathlib
 import tempfile
 
@@ -92,6 +94,17 @@ def recipe(**changes):
 def keys(num, seed=0):
   """Returns `[num]` PRNG keys."""
   return jax.random.split(jax.random.key(seed), num)
+
+
+def command(main, *args):
+  """Returns the exit status and the text written to stdout and stderr."""
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    try:
+      status = main([str(arg) for arg in args])
+    except SystemExit as error:
+      status = error.code
+  return status, out.getvalue(), err.getvalue()
 
 
 def folder(test):

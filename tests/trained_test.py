@@ -125,7 +125,10 @@ class RefusalTest(absltest.TestCase):
     (stage / "config.json").write_text("{}")
     for where, message in (
       ("", "stages.there.checkpoint is empty"),
-      (self.folder / "none", "stages.there.checkpoint: there is no checkpoint"),
+      (
+        self.folder / "none",
+        "there.checkpoint: .*none does not exist; give",
+      ),
       (stage, "is no finished stage"),
     ):
       with self.assertRaisesRegex(ValueError, message):
@@ -145,6 +148,11 @@ class RefusalTest(absltest.TestCase):
       (stage / "result.json").write_text(result)
       with self.assertRaisesRegex(ValueError, "does not say its architecture"):
         trained.load(stage)
+
+  def test_a_whole_study(self):
+    (self.folder / "study.json").write_text("{}")
+    with self.assertRaisesRegex(ValueError, "is a whole study; give the fold"):
+      trained.load(self.folder)
 
   def test_last_or_best(self):
     with self.assertRaisesRegex(ValueError, "'last' or 'best', got 'first'"):

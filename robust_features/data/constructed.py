@@ -20,7 +20,7 @@ from PIL import Image
 
 from robust_features.data import card, lazy
 from robust_features.data import dataset as ds
-from robust_features.runtime import files
+from robust_features.runtime import files, paths
 
 ARRAYS = ("images", "labels", "original_labels")
 _MANIFEST_FIELDS = {
@@ -164,13 +164,18 @@ def find(directory: str | pathlib.Path) -> pathlib.Path:
   Raises:
     ds.DataError: If neither holds a finished data set.
   """
-  directory = pathlib.Path(directory)
+  directory = paths.resolve(directory, "a data set's folder")
   for folder in (directory, directory / "data"):
     if (folder / "manifest.json").exists():
       return folder
+    if any(folder.glob("*-images.npy")):
+      raise ds.DataError(
+        f"{folder} holds no finished data set (manifest.json is missing);"
+        f" {_remedy(folder)}"
+      )
   raise ds.DataError(
-    f"{directory} holds no finished data set (manifest.json is missing);"
-    f" {_remedy(directory)}"
+    f"{directory} holds no constructed data set; give the folder of a stage"
+    " that makes one, such as runs/quickstart/d_det"
   )
 
 

@@ -25,7 +25,7 @@ from robust_features.data import classes_file, image_file, lazy, pixels
 from robust_features.data import dataset as dataset_lib
 from robust_features.data.dataset import DataError, Dataset
 from robust_features.data.image_file import SUFFIXES, Skipped, Unusable
-from robust_features.runtime import logs
+from robust_features.runtime import logs, paths
 
 _TEST_FOLDERS = ("test", "val")
 _DESKTOP_FILES = ("Thumbs.db", "desktop.ini")
@@ -67,7 +67,7 @@ def load(
     DataError: One line naming the file or folder that cannot be used.
   """
   PIL.Image.init()  # Loads the readers of all formats.
-  root = pathlib.Path(data_dir)
+  root = paths.resolve(data_dir, "data_dir")
   skipped = Skipped(root, skip_unreadable)
   train, test = _split_folders(root)
   found = _find(_class_folders(train, skipped, groups), skipped)

@@ -8,6 +8,7 @@ import numpy as np
 
 from robust_features.data import dataset as dataset_lib
 from robust_features.data.dataset import DataError, Dataset
+from robust_features.runtime import paths
 
 _TRAIN_KEYS = ("train_images", "train_labels")
 _TEST_KEYS = ("test_images", "test_labels")
@@ -30,7 +31,7 @@ def load(data_dir: str, name: str) -> tuple[Dataset, Dataset]:
   Raises:
     DataError: If files are missing or damaged, or hold something else.
   """
-  root = pathlib.Path(data_dir)
+  root = paths.resolve(data_dir, "data_dir")
   if root.is_file():
     return _read_archive(root)
   archive = root / f"{name}.npz"

@@ -35,7 +35,7 @@ from tensorflow_datasets.core.download import download_manager, extractor
 
 from robust_features.data import pixels
 from robust_features.data.dataset import DataError
-from robust_features.runtime import command
+from robust_features.runtime import command, paths
 
 # tfds itself retries for minutes before it gives up on a missing network.
 _PROBE_SECONDS = 15
@@ -61,15 +61,17 @@ def prepare(
     The folder of the prepared data set.
 
   Raises:
-    DataError: One line that says what is wrong and the remedy. Nothing is left
-      behind then.
+    ValueError: One line that says what is wrong and the remedy. Nothing is
+      left behind then.
   """
   name, _, config = dataset.partition("/")
   try:
     builder_cls = tfds.builder_cls(name)
   except tfds.core.DatasetNotFoundError as error:
     raise DataError(f"dataset: tfds knows no {name!r}") from error
-  root = pathlib.Path(data_dir).expanduser()
+  root = paths.folder(data_dir, "data_dir")
+  if from_archive:
+    from_archive = str(paths.resolve(from_archive, "from_archive"))
   with _clean_up(root, name), _explain(dataset, builder_cls):
     root.mkdir(parents=True, exist_ok=True)
     with _without_tensorflow(builder_cls):
@@ -109,7 +111,7 @@ def _place(
   from_archive: str, folder: str, url_infos: dict[str, Any]
 ) -> pathlib.Path:
   """Puts the archive where, and under the name by which, tfds looks for it."""
-  archive = pathlib.Path(from_archive).expanduser().resolve()
+  archive = pathlib.Path(from_archive).resolve()
   if not archive.is_file():
     raise DataError(f"from_archive: {from_archive!r} is not a file")
   if len(url_infos) != 1:
@@ -244,17 +246,12 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument("--data_dir", required=True, help="folder to write to")
   parser.add_argument("--from_archive", help="archive to use, not the network")
   args = parser.parse_args(argv)
-  command.end_on_sigterm()
-  try:
+
+  def work() -> str:
     path = prepare(args.dataset, args.data_dir, args.from_archive)
-  except DataError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    print("error: interrupted, nothing was written", file=sys.stderr)
-    return 1
-  print(f"prepared: {path}")
-  return 0
+    return f"prepared: {path}"
+
+  return command.run(work)
 
 
 if __name__ == "__main__":

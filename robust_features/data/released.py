@@ -14,6 +14,7 @@ import numpy as np
 from robust_features.data import classes_file, torch_file
 from robust_features.data import dataset as dataset_lib
 from robust_features.data.dataset import DataError, Dataset
+from robust_features.runtime import paths
 
 IMAGES, LABELS = "CIFAR_ims", "CIFAR_lab"
 _BATCH = 1_000  # Images a tensor, in what is written here.
@@ -34,7 +35,7 @@ def load(data_dir: str) -> Dataset:
   Raises:
     DataError: Naming the file that is missing, damaged or something else.
   """
-  root = pathlib.Path(data_dir)
+  root = paths.resolve(data_dir, "data_dir")
   images, labels = (
     _concatenated(root / name, rank)
     for name, rank in ((IMAGES, 4), (LABELS, 1))

@@ -9,11 +9,11 @@ Reference: arXiv:1905.02175, appendix C.1, table 2, whose ranges are those of
 the paper's library, as is the order of the labels.
 """
 
-import pathlib
 import re
 from collections.abc import Mapping
 
 from robust_features.data.dataset import DataError
+from robust_features.runtime import paths
 
 _WNIDS = {
   "dog": """
@@ -86,7 +86,7 @@ def groups(balanced: bool) -> dict[str, str]:
 
 def check_folder(data_dir: str, groups: Mapping[str, str]) -> None:
   """Raises DataError unless every split of a folder has all wnids' folders."""
-  root = pathlib.Path(data_dir)
+  root = paths.resolve(data_dir, "data_dir")
   splits = [root / name for name in ("train", "test", "val")]
   for split in [path for path in splits if path.is_dir()] or [root]:
     if not split.is_dir():

@@ -8,7 +8,6 @@ No loader needs TensorFlow or PyTorch, and none reads a pickle.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -131,8 +130,9 @@ def load(cfg: DataConfig) -> Splits:
 
   Raises:
     DataError: One line that names the file or field and says the remedy.
+    ValueError: Such a line, where `data_dir` is no path on this machine.
   """
-  train, test = SOURCES[cfg.source](_expanded(cfg))
+  train, test = SOURCES[cfg.source](cfg)
   if cfg.streamed:
     train, test = dataset_lib.streamed(train), dataset_lib.streamed(test)
   for split, part in (("train", train), ("test", test)):
@@ -151,17 +151,6 @@ def load(cfg: DataConfig) -> Splits:
   return Splits(
     _keep(train, "num_train", cfg), validation, _keep(test, "num_test", cfg)
   )
-
-
-def _expanded(cfg: DataConfig) -> DataConfig:
-  """Returns the config with "~" in `data_dir` replaced."""
-  if not cfg.data_dir.startswith("~"):
-    return cfg
-  try:
-    path = pathlib.Path(cfg.data_dir).expanduser()
-  except RuntimeError as error:
-    raise DataError(f"data_dir {cfg.data_dir!r}: {error}") from error
-  return dataclasses.replace(cfg, data_dir=str(path))
 
 
 def _seed(cfg: DataConfig, stream: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import tqdm
 from robust_features.data import dataset as dataset_lib
 from robust_features.data import lazy, pixels
 from robust_features.data.dataset import DataError, Dataset
+from robust_features.runtime import paths
 
 _CHUNK = 1_000  # Records read at a time.
 _TEST_SPLITS = ("test", "validation")
@@ -68,8 +69,10 @@ def _open(name: str, data_dir: str) -> Any:
     "prepare it with `python -m robust_features.data.prepare"
     f" --dataset={name} --data_dir={data_dir or 'DIR'}`"
   )
-  if data_dir and not pathlib.Path(data_dir).is_dir():
-    raise DataError(f"data_dir {data_dir!r} does not exist; {remedy}")
+  if data_dir:
+    data_dir = str(paths.resolve(data_dir, "data_dir"))
+    if not pathlib.Path(data_dir).is_dir():
+      raise DataError(f"data_dir {data_dir!r} does not exist; {remedy}")
   try:
     builder = tfds.builder(name, data_dir=data_dir or None)
   except tfds.core.DatasetNotFoundError as error:
@@ -80,7 +83,7 @@ def _open(name: str, data_dir: str) -> Any:
   except Exception as error:  # Damaged metadata raises nearly anything.
     raise DataError(
       f"{data_dir}: tfds cannot open {name!r} ({_first_line(error)});"
-      f" delete it and {remedy}"
+      f" delete the folder of {name!r} there and {remedy}"
     ) from error
   # tfds logs a warning about a folder that is not there.
   if not (builder.data_path.exists() and builder.is_prepared()):

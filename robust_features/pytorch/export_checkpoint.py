@@ -21,8 +21,7 @@ from typing import Any
 
 from robust_features import models, trained
 from robust_features.pytorch import model_card, state_dict
-from robust_features.runtime import files
-from robust_features.runtime.command import Parser
+from robust_features.runtime import command, files, paths
 
 
 def write(
@@ -38,11 +37,10 @@ def write(
     variables: "params" and, with BatchNorm, "batch_stats".
 
   Raises:
-    ValueError: if safetensors is not installed or the file's name ends
-      otherwise.
-    OSError: if the file cannot be written.
+    ValueError: if safetensors is not installed, the file's name ends
+      otherwise, or it cannot be written.
   """
-  path = pathlib.Path(path)
+  path = paths.resolve(path, "out")
   if path.suffix != ".safetensors":
     raise ValueError(f"out must end in .safetensors, got {str(path)!r}")
   try:
@@ -54,11 +52,12 @@ def write(
   metadata = {"format": "pt", "model": json.dumps(dataclasses.asdict(cfg))}
   state = state_dict.to_torch(cfg.name, variables)
   content = safetensors.numpy.save(state, metadata)
-  files.write_here(path, content)
+  with paths.writing(path.parent, "out"):
+    files.write_here(path, content)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-  parser = Parser(prog="export_checkpoint", description=__doc__)
+  parser = command.Parser(prog="export_checkpoint", description=__doc__)
   parser.add_argument("--checkpoint", required=True, help="folder to read")
   parser.add_argument("--out", required=True, help="file to write")
   parser.add_argument("--which", default="last", choices=("last", "best"))
@@ -68,19 +67,18 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
   """Runs the command and returns its exit status."""
   args = _parse(argv)
-  try:
-    found = trained.load(args.checkpoint, args.which)
-    cfg, variables, _ = found
-    write(args.out, cfg, variables)
-    out, folder = pathlib.Path(args.out), pathlib.Path(args.checkpoint)
+
+  def work() -> str:
+    folder = paths.resolve(args.checkpoint, "checkpoint")
+    out = paths.resolve(args.out, "out")
+    found = trained.load(folder, args.which)
+    write(out, found.config, found.variables)
     text = model_card.render(found, out.name, folder, args.which)
     files.write_text(out.with_suffix(".md"), text)
-  except (ValueError, OSError) as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-    return 1
-  num = models.num_params(variables["params"])
-  print(f"{args.out} and its card: {cfg.name}, {num:,} parameters")  # noqa: T201
-  return 0
+    num = models.num_params(found.variables["params"])
+    return f"{args.out} and its card: {found.config.name}, {num:,} parameters"
+
+  return command.run(work)
 
 
 if __name__ == "__main__":

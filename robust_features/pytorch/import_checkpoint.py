@@ -10,7 +10,6 @@ running code that they may hold; `.safetensors` files need no PyTorch.
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import pathlib
 import re
@@ -24,7 +23,7 @@ import numpy as np
 
 from robust_features import models
 from robust_features.pytorch import state_dict
-from robust_features.runtime.command import Parser
+from robust_features.runtime import command, files, paths
 
 # Pixels along a side of common images, the likeliest first.
 _SIDES = (32, 28, 8, 16, 64, 96, 224)
@@ -40,7 +39,7 @@ def read_state(path: str | pathlib.Path) -> state_dict.State:
     ValueError: if the file is missing, truncated, of another kind, or a pickle
       that can only be read by running code.
   """
-  path = pathlib.Path(path)
+  path = paths.resolve(path, "checkpoint")
   if not path.is_file():
     raise ValueError(f"checkpoint {path} does not exist")
   if path.suffix == ".safetensors":
@@ -180,7 +179,7 @@ def described(path: str | pathlib.Path) -> models.ModelConfig | None:
 
   None for any other file.
   """
-  path = pathlib.Path(path)
+  path = paths.resolve(path, "checkpoint")
   if path.suffix != ".safetensors":
     return None
   import safetensors
@@ -195,7 +194,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-  parser = Parser(prog="import_checkpoint", description=__doc__)
+  parser = command.Parser(prog="import_checkpoint", description=__doc__)
   parser.add_argument("--arch", required=True, choices=sorted(models.MODELS))
   parser.add_argument("--checkpoint", required=True, help="file to read")
   parser.add_argument("--out", required=True, help="folder to write")
@@ -214,31 +213,28 @@ def main(argv: list[str] | None = None) -> int:
   from robust_features.runtime import checkpoint
 
   args = _parse(argv)
-  out = pathlib.Path(args.out)
-  try:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-      raise ValueError(f"out {out} exists and is not empty; choose another")
-    state = read_state(args.checkpoint)
-    told = described(args.checkpoint)
-    if told and told.name == args.arch:
-      args.width = args.width or told.width
-      args.mean, args.std = args.mean or told.mean, args.std or told.std
-    cfg, variables = convert(
-      args.arch, state, width=args.width, mean=args.mean, std=args.std
-    )
-    sha256 = hashlib.sha256(pathlib.Path(args.checkpoint).read_bytes())
-    metadata = {
-      "model": dataclasses.asdict(cfg),
-      "source": pathlib.Path(args.checkpoint).name,
-      "source_sha256": sha256.hexdigest(),
-    }
-    checkpoint.save_variables(out, variables, metadata)
-  except (ValueError, OSError) as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-    return 1
-  num = models.num_params(variables["params"])
-  print(f"{out}: {cfg.name}, {num:,} parameters, sha256 {sha256.hexdigest()}")  # noqa: T201
-  return 0
+
+  def work() -> str:
+    path, out = paths.resolve(args.checkpoint, "checkpoint"), args.out
+    with command.new_folder(paths.resolve(out, "out")) as folder:
+      state, told = read_state(path), described(path)
+      if told and told.name == args.arch:
+        args.width = args.width or told.width
+        args.mean, args.std = args.mean or told.mean, args.std or told.std
+      cfg, variables = convert(
+        args.arch, state, width=args.width, mean=args.mean, std=args.std
+      )
+      sha256 = files.sha256(path.read_bytes())
+      metadata = {
+        "model": dataclasses.asdict(cfg),
+        "source": path.name,
+        "source_sha256": sha256,
+      }
+      checkpoint.save_variables(folder, variables, metadata)
+    num = models.num_params(variables["params"])
+    return f"{out}: {cfg.name}, {num:,} parameters, sha256 {sha256}"
+
+  return command.run(work)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
+
+from absl import logging
+
+from robust_features.runtime import paths
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,9 +32,26 @@ def show(text: str) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def end_on_sigterm() -> None:
-  """Lets clean-up also run when a scheduler ends the job."""
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def run(work: Callable[[], str]) -> int:
+  """Does a command's work; prints what that returns, or one line of error.
+
+  Returns:
+    The exit status.
+  """
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of what is meant.
+  # So that clean-up also runs when a scheduler ends the job.
+  before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  try:
+    show(work())
+  except (ValueError, OSError) as error:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return 1
+  except KeyboardInterrupt:
+    sys.stderr.write("error: interrupted, nothing half is left\n")
+    return 1
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  return 0
 
 
 @contextlib.contextmanager
@@ -40,12 +61,14 @@ def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
   Otherwise nothing is left behind.
 
   Raises:
-    ValueError: If `out` is there already and not an empty folder.
+    ValueError: If `out` is there already and not an empty folder, or if it
+      cannot be written.
   """
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise ValueError(f"out {out} exists; choose another folder")
-  out.parent.mkdir(parents=True, exist_ok=True)
-  half = tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)
+    raise ValueError(f"out {out} exists and is not empty; choose another")
+  with paths.writing(out.parent, "out"):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    half = tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)
   try:
     yield pathlib.Path(half)
     pathlib.Path(half).chmod(0o755)

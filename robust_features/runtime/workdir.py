@@ -9,34 +9,13 @@ import errno
 import fcntl
 import os
 import pathlib
-import re
 import socket
 import sys
 
-from robust_features.runtime import processes
+from robust_features.runtime import paths, processes
 
 _NAME = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-
-
-def resolve(text: str) -> pathlib.Path:
-  """Returns the folder that a user means; `~` is the home.
-
-  Raises:
-    ValueError: If it is no folder of a file system, or there is a file.
-  """
-  if re.match(r"\w+://", text):
-    raise ValueError(
-      f"--workdir must be a folder, got {text!r}; mount the bucket and give "
-      "its folder, or copy a folder of this machine when the run is over"
-    )
-  path = pathlib.Path(text).expanduser()
-  for there in (path, *path.parents):
-    if there.exists():
-      if there.is_dir():
-        break
-      raise ValueError(f"--workdir={text}: {there} is a file; give a folder")
-  return path
 
 
 @contextlib.contextmanager
@@ -77,14 +56,9 @@ def _take(workdir: pathlib.Path) -> int:
 
 
 def _open(workdir: pathlib.Path) -> int:
-  try:
+  with paths.writing(workdir, "--workdir"):
     workdir.mkdir(parents=True, exist_ok=True)
     return os.open(workdir / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
-  except OSError as error:
-    raise ValueError(
-      f"nothing can be written to {workdir} ({error.strerror}); choose another "
-      "--workdir, or change who may write there"
-    ) from None
 
 
 def _lock(handle: int, workdir: pathlib.Path) -> None:

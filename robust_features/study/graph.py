@@ -286,7 +286,7 @@ class Study:
     if name not in self._splits:
       try:
         found = sources.load(self.plan.data[name])
-      except ds.DataError as error:
+      except ValueError as error:
         raise ds.DataError(f"data.{name}: {error}") from None
       self._check_data(name, found)
       self._splits[name] = found

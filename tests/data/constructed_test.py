@@ -145,10 +145,13 @@ class FormatTest(parameterized.TestCase):
     constructed.Writer(self.folder, {}).write(
       0, arrays(4, 0), {"spared": 0.0, "seconds": 0.0}
     )
-    self.assert_refused("no finished data set .manifest.json is missing")
+    pattern = f"^{self.folder} holds no finished .*; delete {self.folder} and"
+    for given in (self.folder, self.folder.parent):
+      with self.assertRaisesRegex(ds.DataError, pattern):
+        constructed.load(given)
 
   def test_missing(self):
-    self.assert_refused("data holds no finished data set")
+    self.assert_refused("data holds no constructed data set; give the folder")
 
   @parameterized.parameters("truncate", "flip", "delete")
   def test_damaged(self, how):
@@ -237,7 +240,7 @@ class SourceTest(source_case.SourceTestCase):
 
   def test_missing(self):
     cfg = sources.DataConfig("constructed", data_dir="/no/such")
-    self.assert_refused(cfg, "/no/such holds no finished data set")
+    self.assert_refused(cfg, "/no/such holds no constructed data set")
 
 
 class CardTest(parameterized.TestCase):

@@ -210,6 +210,12 @@ class PrepareTest(parameterized.TestCase):
     self.assertRegex(error, rf"^error: .*pickles, .*get {NAME}\n$")
     self.assert_nothing_left()
 
+  def test_an_archive_of_the_home(self):
+    home = os.environ | {"HOME": str(self.folder)}
+    with expect(self.archive), mock.patch.dict(os.environ, home):
+      status, error = self.run_main(f"--from_archive=~/{self.archive.name}")
+    self.assertEqual(status, 0, error)
+
   def test_missing_archive(self):
     status, error = self.run_main("--from_archive=/no/such/file")
     self.assertEqual(status, 1)

@@ -152,7 +152,9 @@ class TfdsTest(SourceTestCase):
     folder, path = self.copy()
     path.with_name("dataset_info.json").write_text("{")
     cfg = config("tfds", name="cifar10", data_dir=str(folder))
-    self.assert_refused(cfg, str(folder), "delete it and prepare it")
+    self.assert_refused(
+      cfg, str(folder), "delete the folder of 'cifar10' there and prepare it"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """PyTorch checkpoints in and out: wrappers, refusals, round trips."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import pathlib
 import tempfile
@@ -14,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+import toys
 from absl.testing import absltest, parameterized
 
 from robust_features import models, trained
@@ -95,15 +94,7 @@ def trees_equal(a, b):
   jax.tree.map(np.testing.assert_array_equal, dict(a), dict(b))
 
 
-def run(main, *args):
-  """Returns the exit status and the text written to stdout and stderr."""
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    try:
-      status = main([str(arg) for arg in args])
-    except SystemExit as error:
-      status = error.code
-  return status, out.getvalue(), err.getvalue()
+run = toys.command
 
 
 class ConvertTest(parameterized.TestCase):
@@ -561,14 +552,17 @@ class CommandTest(absltest.TestCase):
           export_checkpoint.main, "--checkpoint=a", "--out=b", *asked
         )
       self.assertEqual(status, 1)
-      load.assert_called_once_with("a", which)
+      load.assert_called_once_with(pathlib.Path("a"), which)
 
   def test_export_errors(self):
     cfg, variables = tiny()
     unnamed = self.folder / "unnamed"
     checkpoint.save_variables(unnamed, variables, {})
     for args, message in (
-      (("--checkpoint=none", "--out=a.safetensors"), "no checkpoint at none"),
+      (
+        ("--checkpoint=none", "--out=a.safetensors"),
+        "none does not exist; give",
+      ),
       ((f"--checkpoint={unnamed}", "--out=a"), "not say its architecture"),
       (("--checkpoint=none", "--which=first", "--out=a"), "invalid choice"),
     ):

@@ -10,29 +10,11 @@ import sys
 from unittest import mock
 
 import toys
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
 from robust_features.runtime import workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-class ResolveTest(parameterized.TestCase):
-  def test_home(self):
-    self.assertEqual(workdir.resolve("~/x"), pathlib.Path.home() / "x")
-    self.assertEqual(workdir.resolve("runs/x"), pathlib.Path("runs/x"))
-
-  @parameterized.parameters("gs://bucket/run", "s3://bucket/run")
-  def test_a_bucket_is_no_folder(self, text):
-    with self.assertRaisesRegex(ValueError, f"got '{text}'; mount the bucket"):
-      workdir.resolve(text)
-
-  def test_a_file(self):
-    path = toys.folder(self) / "file"
-    path.write_text("")
-    for text in (path, path / "below" / "it"):
-      with self.assertRaisesRegex(ValueError, f"--workdir=.*{path} is a file;"):
-        workdir.resolve(str(text))
 
 
 class HoldTest(absltest.TestCase):

@@ -5,6 +5,7 @@ import html
 import html.parser
 import importlib.util
 import json
+import pathlib
 import re
 import unittest
 from unittest import mock
@@ -13,7 +14,6 @@ import toys
 from absl.testing import absltest
 
 from robust_features import report
-from robust_features.runtime import logs
 from robust_features.study import publish
 from robust_features.study.report import comparison, stage_graph
 from tests.study.report import report_test
@@ -162,14 +162,16 @@ class PageTest(absltest.TestCase):
     )
 
   def test_a_run_without_results_is_refused(self):
-    with self.assertRaisesRegex(SystemExit, "results.json is missing; finish"):
-      report.main([str(self.workdir / "figures")])
+    status, _, err = toys.command(report.main, self.workdir / "figures")
+    self.assertEqual(status, 1)
+    self.assertRegex(err, "^error: .*results.json is missing; finish .*\n$")
 
   def test_a_run_older_than_reports(self):
     folder = toys.folder(self)
     (folder / "results.json").write_text("{}")
-    with self.assertRaisesRegex(SystemExit, "error: .*an older version; run"):
-      report.main([str(folder)])
+    status, _, err = toys.command(report.main, folder)
+    self.assertEqual(status, 1)
+    self.assertRegex(err, "^error: .*an older version; run .*\n$")
 
 
 @unittest.skipUnless(importlib.util.find_spec("jinja2"), "jinja2 is missing")
@@ -192,14 +194,18 @@ class CompareTest(absltest.TestCase):
 
   def test_the_command_compares_and_prints(self):
     out = toys.folder(self) / "both.html"
-    with (
-      mock.patch.object(report, "remake", side_effect=self.runs()),
-      mock.patch.object(logs, "say") as say,
-    ):
-      report.main(["one", "two", f"--out={out}"])
+    with mock.patch.object(report, "remake", side_effect=self.runs()):
+      found = toys.command(report.main, "one", "two", f"--out={out}")
+    self.assertEqual((found[0], found[2]), (0, ""))
     self.assertIn("85.0 ± 7.1 (80.0 to 90.0)", out.read_text())
-    self.assertIn("85.0 ± 7.1 |", say.call_args.args[0])
-    self.assertIn("n = 2", say.call_args.args[0])
+    self.assertIn("85.0 ± 7.1 |", found[1])
+    self.assertIn("n = 2", found[1])
+
+  def test_the_command_of_one_run_says_where_its_page_is(self):
+    with mock.patch.object(report, "remake") as remake:
+      found = toys.command(report.main, "~/one")
+    self.assertEqual(found, (0, "report: ~/one/report.html\n", ""))
+    remake.assert_called_once_with(pathlib.Path.home() / "one")
 
   def test_other_rows_are_refused(self):
     runs = self.runs()
