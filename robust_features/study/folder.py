@@ -3,7 +3,10 @@
 import contextlib
 import json
 import pathlib
+import zipfile
 from typing import Any
+
+import numpy as np
 
 from robust_features.runtime import files
 
@@ -36,9 +39,22 @@ def read(directory: pathlib.Path, name: str) -> dict[str, Any]:
   except (OSError, ValueError):
     found = None
   if not isinstance(found, dict):
-    what = "damaged" if path.exists() else "missing"
-    raise ValueError(f"{path} is {what}; {remedy(directory)}")
+    raise ValueError(_unreadable(path, remedy(directory)))
   return found
+
+
+def read_npz(path: pathlib.Path, helps: str) -> dict[str, np.ndarray]:
+  """Reads arrays of a stage; `helps` is the remedy if they are damaged."""
+  try:
+    # Opened here, because NumPy leaves a damaged archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+      return dict(arrays)
+  except (zipfile.BadZipFile, EOFError, ValueError, TypeError, OSError):
+    raise ValueError(_unreadable(path, helps)) from None
+
+
+def _unreadable(path: pathlib.Path, helps: str) -> str:
+  return f"{path} is {'damaged' if path.exists() else 'missing'}; {helps}"
 
 
 def read_mark(path: pathlib.Path, field: str) -> Any:

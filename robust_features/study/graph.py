@@ -387,9 +387,12 @@ class Study:
     for name in names:
       node = self.plan.nodes[name]
       node.kind.preflight(self, name, node.stage)
-      for field in settings.marks(node.kind.stage, settings.PartOf):
-        if node.stage.data in self.plan.data:
-          self.dataset(node.stage.data, getattr(node.stage, field))
+      for field, mark in settings.marks(
+        node.kind.stage, settings.PartOf
+      ).items():
+        for data in (getattr(node.stage, each) for each in mark.of):
+          if data in self.plan.data:
+            self.dataset(data, getattr(node.stage, field))
     for name in names:
       node = self.plan.nodes[name]
       for field, cfg in node.kind.radii(node.stage):

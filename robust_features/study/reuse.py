@@ -8,6 +8,7 @@ not copied.
 import json
 import os
 import pathlib
+import shutil
 
 from robust_features.runtime import logs, processes
 from robust_features.study.graph import Study
@@ -16,7 +17,8 @@ from robust_features.study.graph import Study
 def take(study: Study, names: list[str], where: pathlib.Path | None) -> None:
   """Links to stages that other runs have finished.
 
-  Links whose stage is gone are removed first: it is made here then.
+  Links to other runs that lead to no finished stage are removed first: it is
+  made here then, not in the other run's folder.
 
   Args:
     study: Its workdir is held by this run.
@@ -28,7 +30,7 @@ def take(study: Study, names: list[str], where: pathlib.Path | None) -> None:
   """
   if processes.is_first():
     for name in names:
-      _drop_dangling(study.workdir / name)
+      _drop_lost(study.workdir / name)
   processes.wait("links are whole")
   others = _others(study, where)
   for name in names if others else ():
@@ -42,8 +44,12 @@ def take(study: Study, names: list[str], where: pathlib.Path | None) -> None:
       logs.say(f"{name}: taken from {found}")
 
 
-def _drop_dangling(path: pathlib.Path) -> None:
-  if path.is_symlink() and not path.exists():
+def _drop_lost(path: pathlib.Path) -> None:
+  there = path.resolve()
+  # Who moved a stage to another disk keeps the link.
+  is_a_runs = (there.parent / "study.json").is_file() or not there.exists()
+  done = (there / "result.json").exists()
+  if path.is_symlink() and is_a_runs and not done:
     path.unlink()
 
 
@@ -53,18 +59,17 @@ def _has_parents(study: Study, name: str) -> bool:
 
 
 def _others(study: Study, where: pathlib.Path | None) -> list[Study]:
-  """Returns the runs of a folder, but this one."""
+  """Returns the runs of a folder."""
   if where is None:
     return []
   if not where.is_dir():
     raise ValueError(
       f"--reuse={where} is no folder; give a --workdir of before"
     )
-  here = study.workdir.resolve()
   return [
     Study(study.plan, folder)
     for folder in (where, *sorted(where.iterdir()))
-    if (folder / "study.json").is_file() and folder.resolve() != here
+    if (folder / "study.json").is_file()
   ]
 
 
@@ -74,18 +79,20 @@ def _find(study: Study, name: str, others: list[Study]) -> pathlib.Path | None:
             "inputs.json": study.inputs(name)}  # fmt: skip
   for other in others:
     folder = other.workdir / name
-    if other.state(name) != "done":
-      continue
     try:
       there = {n: json.loads((folder / n).read_text()) for n in wanted}
       other.read(name)
     except (OSError, ValueError):
-      continue  # Damaged, which its own run will say.
+      continue  # Not done, or damaged, which its own run will say.
     if there == wanted:
       return folder.resolve()
   return None
 
 
 def _link(there: pathlib.Path, here: pathlib.Path) -> None:
-  here.parent.mkdir(parents=True, exist_ok=True)
+  # It holds no work, at most what a run that was killed wrote before.
+  if here.is_symlink():
+    here.unlink()
+  elif here.exists():
+    shutil.rmtree(here)
   here.symlink_to(os.path.relpath(there, here.parent.resolve()))

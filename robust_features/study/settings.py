@@ -31,7 +31,13 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class PartOf(OneOf):
-  """Marks a field that names a part of the stage's `data`."""
+  """Marks a field that names a part of what other fields name.
+
+  Attributes:
+    of: These fields, each a source or a stage.
+  """
+
+  of: tuple[str, ...] = ("data",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +51,8 @@ DataName = Annotated[str, Names(("source", "set"))]
 ModelName = Annotated[str, Names(("model",))]
 OptionalModelName = Annotated[str, Names(("model",), optional=True)]
 OptionalDataName = Annotated[str, Names(("source", "set"), optional=True)]
-Split = Annotated[str, PartOf(("train", "validation", "test"))]
+SPLITS = ("train", "validation", "test")
+Split = Annotated[str, PartOf(SPLITS)]
 Which = Annotated[str, OneOf(("last", "best"))]
 Label = Annotated[str, Shown()]
 

@@ -338,11 +338,23 @@ class DerivedTest(parameterized.TestCase):
     np.savez(folder / "few" / "set.npz", images=few,
              labels=self.data.labels[:5])  # fmt: skip
     study = Study(parse(config(self.folder)), folder)
-    with self.assertRaisesRegex(ds.DataError, "set.npz does not match its ch"):
-      study.dataset("few", "train")
-    (folder / "few" / "set.npz").unlink()
-    with self.assertRaisesRegex(ds.DataError, "set.npz is missing; delete "):
-      study.dataset("few", "train")
+    path = folder / "few" / "set.npz"
+
+    def refused(message):
+      with self.assertRaisesRegex(
+        ValueError, f"set.npz {message}; delete the folder {path.parent} and"
+      ):
+        study.dataset("few", "train")
+
+    refused("does not match its checksum")
+    whole = path.read_bytes()
+    for content in (whole[:-20], whole[:50], b"", b"no archive"):
+      path.write_bytes(content)
+      refused("is damaged")
+    np.savez(path, images=few)
+    refused("does not match its checksum")
+    path.unlink()
+    refused("is missing")
 
   def test_an_empty_selection_is_one_line(self):
     changed = config(self.folder)

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
@@ -40,6 +41,25 @@ class FolderTest(parameterized.TestCase):
         folder.read(self.path, "config.json")
     path.write_text('{"a": 1}')
     self.assertEqual(folder.read(self.path, "config.json"), {"a": 1})
+
+  def test_arrays(self):
+    path = self.path / "a.npz"
+    with self.assertRaisesRegex(ValueError, f"^{path} is missing; do that$"):
+      folder.read_npz(path, "do that")
+    np.savez(path, a=np.arange(300))
+    found = folder.read_npz(path, "")
+    self.assertEqual(list(found), ["a"])
+    np.testing.assert_array_equal(found["a"], np.arange(300))
+    whole = path.read_bytes()
+    changed = whole[:400] + b"?" + whole[401:]
+    np.savez(path, a=np.array([{}], object))
+    pickled = path.read_bytes()
+    np.save(path.with_suffix(".npy"), np.arange(3))
+    single = path.with_suffix(".npy").read_bytes()
+    for content in (whole[:-9], changed, pickled, single, b"", b"text"):
+      path.write_bytes(content)
+      with self.assertRaisesRegex(ValueError, f"^{path} is damaged; do that$"):
+        folder.read_npz(path, "do that")
 
   def test_a_mark(self):
     path = self.path / "mark.json"

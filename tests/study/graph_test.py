@@ -13,6 +13,7 @@ import toy_study
 import toys
 from absl.testing import absltest, parameterized
 
+from robust_features import recipes
 from robust_features.data import dataset as ds
 from robust_features.recipes import config_file
 from robust_features.runtime import checkpoint, preemption
@@ -450,6 +451,44 @@ class ValidationTest(StudyTestCase):
     workdir = toys.folder(self) / "new"
     with no_work():
       self.assert_refused(workdir, pattern, **overrides)
+
+  @parameterized.parameters(
+    (recipes.probe_stage("", "part", test="D"), "train"),
+    (recipes.probe_stage("", "D", test="part"), "test"),
+    (recipes.probe_stage("", "d_rand", originals="part", split="test"), "test"),
+    (recipes.combine_stage("D", "part", 0.5, split="test"), "test"),
+    (recipes.select_stage("D", "right", model="base", judged="part"), "train"),
+    (recipes.construct_stage("base", recipes.targeted("rand"), data="part",
+                             split="test"), "train"),
+    (recipes.class_perturbation_stage(
+      "base", recipes.attack("l2", 2.5, 0.5, 20), "next", "part"), "train"),
+  )  # fmt: skip
+  def test_every_split_that_is_read(self, stage, lacks):
+    """Of whichever field names it."""
+    made = self.partial(stage, lacks)
+    with self.assertRaisesRegex(
+      ds.DataError, f"^data.part has no {lacks} images; .*name a source that"
+    ):
+      made.preflight(["more"])
+
+  def test_no_other_split(self):
+    for stage, lacks in (
+      (recipes.probe_stage("", "part", test="D"), "test"),
+      (recipes.probe_stage("", "D", test="part"), "train"),
+    ):
+      self.partial(stage, lacks).preflight(["more"])
+
+  def partial(self, stage, lacks):
+    """Returns a study with this stage, and a source that lacks a split."""
+    config = toy_study.config(self.data)
+    config.data.part = recipes.data(**config.data.D)
+    config.stages.more = stage
+    made = study(config, toys.folder(self) / "new")
+    whole = made.splits("part")
+    # As CIFAR-10.1, which has test images alone.
+    none = ds.take(getattr(whole, lacks), np.arange(0))
+    made._splits["part"] = whole._replace(**{lacks: none})
+    return made
 
   def test_data_that_is_not_there(self):
     with self.assertRaisesRegex(ds.DataError, "holds neither toy.npz"):

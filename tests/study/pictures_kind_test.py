@@ -107,6 +107,21 @@ class PicturesTest(parameterized.TestCase):
     want = float((np.asarray(seen) == np.arange(3)).mean())
     self.assertAlmostEqual(found["image"]["seen_as_its_class"], want)
 
+  def test_a_damaged_file_is_made_again(self):
+    found = {"look": self.found}
+    folder = self.folder / "damaged"
+    for content, what in ((b"", "damaged"), (None, "missing")):
+      path = folder / "look" / "pictures.npz"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.unlink(missing_ok=True)
+      if content is not None:
+        path.write_bytes(content)
+      with self.assertRaisesRegex(
+        ValueError,
+        f"pictures.npz is {what}; delete the folder {path.parent} and",
+      ):
+        KINDS["pictures"].draw(found, folder)
+
   def test_figures(self):
     names = ("inversion", "interpolation", "features", "frames_noise",
              "frames_image")  # fmt: skip

@@ -64,6 +64,7 @@ DAMAGES = (
   ("base/result.json", rewrite, ""),
   ("eval_base/result.json", rewrite, ""),
   ("eval_base/result.json", edit, ""),
+  ("d_rand/examples.npz", cut, ""),
   ("data/D.json", cut, ""),
   ("data/D.json", rewrite, ""),
   ("study.json", cut, ""),

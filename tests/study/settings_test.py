@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Annotated
 
 import ml_collections
 from absl.testing import absltest, parameterized
@@ -74,6 +75,47 @@ class BuildTest(parameterized.TestCase):
     del fields["eps"]
     with self.assertRaisesRegex(ValueError, r"top\.eps is missing"):
       settings.build(Outer, fields, "top")
+
+
+@dataclasses.dataclass(frozen=True)
+class Marked:
+  data: settings.DataName
+  models: tuple[settings.ModelName, ...]
+  split: settings.Split
+  other: Annotated[str, settings.PartOf(("a",), ("x", "y"))]
+  hows: tuple[Annotated[str, settings.OneOf(("b", "c"))], ...]
+  plain: str
+
+
+class MarksTest(absltest.TestCase):
+  def test_also_those_inside_a_tuple(self):
+    found = settings.marks(Marked, settings.Names)
+    self.assertEqual(
+      {name: mark.what for name, mark in found.items()},
+      {"data": ("source", "set"), "models": ("model",)},
+    )
+
+  def test_a_part_is_one_of_them_too(self):
+    self.assertEqual(
+      list(settings.marks(Marked, settings.OneOf)), ["split", "other", "hows"]
+    )
+    found = settings.marks(Marked, settings.PartOf)
+    self.assertEqual(
+      {name: mark.of for name, mark in found.items()},
+      {"split": ("data",), "other": ("x", "y")},
+    )
+
+  def test_each_of_a_tuple_is_looked_at(self):
+    fields = {"data": "D", "models": ("m",), "split": "test", "other": "a",
+              "hows": ("b", "c"), "plain": "anything"}  # fmt: skip
+    settings.build(Marked, fields, "s")
+    for change, message in (
+      ({"hows": ("b", "d")}, "^s.hows must be one of 'b', 'c', got 'd'$"),
+      ({"other": "test"}, "^s.other must be one of 'a', got 'test'$"),
+      ({"models": ("m", 3)}, "^s.models must be str, got 3$"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        settings.build(Marked, fields | change, "s")
 
 
 class FlattenTest(absltest.TestCase):

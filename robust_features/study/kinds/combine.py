@@ -37,7 +37,7 @@ class Stage:
 
   data: settings.DataName
   also: settings.DataName
-  split: settings.Split
+  split: Annotated[str, settings.PartOf(settings.SPLITS, ("data", "also"))]
   how: Annotated[str, settings.OneOf(("replace", "append", "changes"))]
   fraction: float
 

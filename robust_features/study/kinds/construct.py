@@ -60,6 +60,13 @@ def _check(plan: Plan, name: str, stage: Stage) -> None:
     raise ValueError(f"stages.{name}.{error}") from None
 
 
+def _preflight(study: Study, name: str, stage: Stage) -> None:
+  """Raises unless a source has training images, which others start from."""
+  del name
+  if stage.data in study.plan.data:
+    study.dataset(stage.data, "train")
+
+
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
   origin = {
     "source": stage.source,
@@ -157,10 +164,9 @@ def _report(found: dict[str, Any]):
 def _draw(found: dict[str, Any], workdir: pathlib.Path):
   drawn = []
   for name, result in found.items():
-    with np.load(workdir / name / "examples.npz", allow_pickle=False) as shown:
-      drawn.append(
-        grids.examples(name, result, dict(shown), workdir / "figures")
-      )
+    path = workdir / name / "examples.npz"
+    shown = folder.read_npz(path, f"delete {path} and run the same command")
+    drawn.append(grids.examples(name, result, shown, workdir / "figures"))
   return drawn
 
 
@@ -201,6 +207,7 @@ KIND = Kind(
   ),
   load=_load,
   check=_check,
+  preflight=_preflight,
   radii=lambda stage: [("construct.attack", stage.construct.attack)],
   present=_present,
   report=_report,

@@ -8,6 +8,7 @@ import numpy as np
 
 from robust_features.data import dataset as ds
 from robust_features.runtime import files
+from robust_features.study import folder
 from robust_features.study.graph import Study
 from robust_features.study.report import tables
 
@@ -28,21 +29,19 @@ def load(study: Study, name: str, stage: Any) -> ds.Dataset:
   """Returns the set that a stage wrote.
 
   Raises:
-    ds.DataError: If it is missing or another one.
+    ValueError: If it is missing, damaged or another one.
   """
   del stage
   directory, result = study.workdir / name, study.require(name)
-  path = directory / "set.npz"
-  remedy = f"delete {directory} and run the same command, which makes it anew"
-  if not path.exists():
-    raise ds.DataError(f"{path} is missing; {remedy}")
-  with np.load(path, allow_pickle=False) as arrays:
+  path, helps = directory / "set.npz", folder.remedy(directory)
+  arrays, found = folder.read_npz(path, helps), None
+  if arrays.keys() >= {"images", "labels"}:
     found = ds.make(
       arrays["images"], arrays["labels"], tuple(result["class_names"]),
       where=str(path),
     )  # fmt: skip
-  if ds.digest(found) != result["sha256"]:
-    raise ds.DataError(f"{path} does not match its checksum; {remedy}")
+  if found is None or ds.digest(found) != result["sha256"]:
+    raise ValueError(f"{path} does not match its checksum; {helps}")
   return found
 
 

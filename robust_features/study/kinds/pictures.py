@@ -20,7 +20,7 @@ import numpy as np
 from robust_features import attacks, evaluate, objectives, pictures
 from robust_features.data import dataset as ds
 from robust_features.runtime import files, sharding
-from robust_features.study import settings
+from robust_features.study import folder, settings
 from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.report import picture_figures, picture_tables
 
@@ -208,7 +208,8 @@ def _features(model, variables, data, chosen, starts, cfg: PicturesConfig):
 def _draw(found: dict[str, Any], workdir: pathlib.Path):
   drawn = []
   for name, result in found.items():
-    _, arrays = files.read_npz(workdir / name / "pictures.npz")
+    made = workdir / name
+    arrays = folder.read_npz(made / "pictures.npz", folder.remedy(made))
     drawn += picture_figures.draw(name, result, arrays, workdir / "figures")
   return drawn
 

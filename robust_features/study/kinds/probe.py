@@ -10,7 +10,7 @@ Reference: Goh, "Robust feature leakage", Distill 2019.
 import dataclasses
 import pathlib
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -44,10 +44,10 @@ class Stage:
   model: settings.OptionalModelName
   which: settings.Which
   data: settings.DataName
-  split: settings.Split
+  split: Annotated[str, settings.PartOf(settings.SPLITS, ("data", "originals"))]
   originals: settings.OptionalDataName
   test: settings.DataName
-  test_split: settings.Split
+  test_split: Annotated[str, settings.PartOf(settings.SPLITS, ("test",))]
   label_shifts: tuple[int, ...]
   strength: float
 

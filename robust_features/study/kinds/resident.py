@@ -11,12 +11,13 @@ KEPT = ("sha256", "mean", "num_examples", "separability")
 
 
 def preflight(study: Study, name: str, data: str) -> None:
-  """Raises ValueError where a stage's source is streamed."""
+  """Raises ValueError where a stage's source is streamed, or has no images."""
   if study.streamed(data):
     raise ValueError(
       f"stages.{name}.data must lie in memory: set data.{data}.streamed "
       "to False"
     )
+  study.dataset(data, "train")
 
 
 def origin(study: Study, name: str, data: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Stage:
   """
 
   data: settings.DataName
-  split: settings.Split
+  split: Annotated[str, settings.PartOf(settings.SPLITS, ("data", "judged"))]
   by: Annotated[str, settings.OneOf((*_BY_MODEL, "classes", "first"))]
   model: settings.OptionalModelName
   which: settings.Which
