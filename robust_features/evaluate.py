@@ -71,6 +71,7 @@ class EvaluateConfig:
       raise ValueError(
         f"step_ratio must be a finite number >= 0, got {self.step_ratio!r}"
       )
+    self.attack(0.0)  # Whose other fields are wrong without a radius, too.
     for eps in self.eps:
       if isinstance(eps, bool) or not isinstance(eps, (int, float)):
         raise ValueError(f"eps must be a tuple of numbers, got {self.eps!r}")

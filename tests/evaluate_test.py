@@ -472,6 +472,8 @@ class RefusalTest(parameterized.TestCase):
     ({"eps": (-0.5,)}, "eps must be a number >= 0, got -0.5"),
     ({"num_steps": -1}, "num_steps must be an integer >= 0"),
     ({"num_restarts": 0}, "num_restarts must be an integer >= 1"),
+    ({"norm": "l1", "eps": ()}, "norm must be one of"),
+    ({"num_restarts": 0, "eps": ()}, "num_restarts must be an integer >= 1"),
     ({"eps": ("a",)}, "eps must be .*got"),
     ({"step_ratio": float("inf")}, "step_ratio must be a finite number >= 0"),
     ({"step_ratio": -0.5}, "step_ratio must be a finite number >= 0"),

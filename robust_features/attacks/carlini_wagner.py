@@ -8,6 +8,7 @@ Reference: arXiv:1608.04644, section VI.A; arXiv:1905.02175, appendix D.2.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -50,9 +51,9 @@ class CarliniWagnerConfig:
     for name in ("learning_rate", "initial_c"):
       value = getattr(self, name)
       if isinstance(value, (bool, str)) or (
-        isinstance(value, (int, float)) and not value > 0
+        isinstance(value, (int, float)) and not 0 < value < math.inf
       ):
-        raise ValueError(f"{name} must be a number > 0, got {value!r}")
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
 
 
 class CarliniWagnerResult(NamedTuple):

@@ -189,7 +189,7 @@ def _value(old: Any, text: str, field: str) -> Any:
   if isinstance(old, str):
     return text
   if isinstance(old, (tuple, list)):
-    items = [item.strip() for item in text.strip("()[] ").split(",")]
+    items = [item.strip() for item in _bare(text, field).split(",")]
     of_words = bool(old) and isinstance(old[0], str)
     return tuple(
       item.strip("'\"") if of_words else _number(item, field)
@@ -197,6 +197,17 @@ def _value(old: Any, text: str, field: str) -> Any:
       if item
     )
   return _number(text, field)
+
+
+def _bare(text: str, field: str) -> str:
+  """Returns what stands between brackets, if there are any."""
+  text = text.strip()
+  brackets = text[:1] + text[-1:]
+  if brackets in ("()", "[]"):
+    return text[1:-1]
+  if set(brackets) & set("()[]"):
+    raise ValueError(f"{field}: a bracket has no other one, got {text!r}")
+  return text
 
 
 def _number(text: str, field: str) -> int | float:

@@ -41,6 +41,13 @@ class PartOf(OneOf):
 
 
 @dataclasses.dataclass(frozen=True)
+class AtLeast:
+  """Marks a field whose number, or each of whose numbers, is no less."""
+
+  least: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Shown:
   """Marks a field that changes no number: a title, or where a thing lies."""
 
@@ -55,6 +62,8 @@ SPLITS = ("train", "validation", "test")
 Split = Annotated[str, PartOf(SPLITS)]
 Which = Annotated[str, OneOf(("last", "best"))]
 Label = Annotated[str, Shown()]
+Count = Annotated[int, AtLeast(0)]
+Size = Annotated[int, AtLeast(1)]
 
 
 def marks(cls: type, mark: type[T]) -> dict[str, T]:
@@ -95,6 +104,13 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
   }
   for name, mark in marks(cls, OneOf).items():
     require_one_of(f"{where}.{name}", values[name], mark.allowed)
+  for name, mark in marks(cls, AtLeast).items():
+    value = values[name]
+    for item in value if isinstance(value, tuple) else (value,):
+      if item < mark.least:
+        raise ValueError(
+          f"{where}.{name} must be at least {mark.least}, got {item!r}"
+        )
   try:
     return cls(**values)
   except ValueError as error:
@@ -111,7 +127,10 @@ def require_one_of(where: str, value: Any, allowed) -> None:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
-  """Checks a value against its annotation; ints pass as floats."""
+  """Checks a value against its annotation; ints pass as floats.
+
+  Those that count are of 32 bits on a device; a seed never gets there.
+  """
   if dataclasses.is_dataclass(kind):
     if not isinstance(value, Mapping) and not hasattr(value, "to_dict"):
       raise ValueError(f"{where} must be a section, got {value!r}")
@@ -125,6 +144,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     return float(value)
   if isinstance(kind, type) and type(value) is not kind:
     raise ValueError(f"{where} must be {kind.__name__}, got {value!r}")
+  if type(value) is int and abs(value) >= 2**31 and not where.endswith(".seed"):
+    raise ValueError(f"{where} must be below 2**31, got {value!r}")
   return value
 
 

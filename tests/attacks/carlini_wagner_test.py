@@ -188,6 +188,7 @@ class CarliniWagnerTest(parameterized.TestCase):
   @parameterized.parameters(
     {"num_steps": 0}, {"num_searches": 1.5}, {"learning_rate": 0.0},
     {"initial_c": "1"}, {"num_steps": True}, {"num_searches": 0},
+    {"learning_rate": np.inf}, {"initial_c": float("nan")},
     {"learning_rate": -0.1}, {"initial_c": True}, {"initial_c": 0},
   )  # fmt: skip
   def test_bad_settings_are_named(self, **changes):

@@ -121,6 +121,7 @@ class OverrideTest(parameterized.TestCase):
     ("stages.robust.eps", "inf", float("inf")),
     ("stages.robust.radii", "(0, 4/255, 8/255)", (0, 4 / 255, 8 / 255)),
     ("stages.robust.radii", "0.5", (0.5,)),
+    ("stages.robust.radii", " [0.5, 1] ", (0.5, 1)),
     ("stages.robust.flip", "False", False),
     ("stages.robust.flip", "1", True),
   )
@@ -144,6 +145,9 @@ class OverrideTest(parameterized.TestCase):
     ("stages.robust.eps", "8/0", "eps must be a number.*'8/0'"),
     ("stages.robust.eps", "1/2/3", "eps must be a number"),
     ("stages.robust.radii", "(0.25, x)", "radii must be a number.*'x'"),
+    ("stages.robust.radii", "[0.25", "radii: a bracket has no other one, got"),
+    ("stages.robust.radii", "0.25)", "radii: a bracket has no other one, got"),
+    ("stages.robust.radii", "(0.25]", "radii: a bracket has no other one, got"),
     ("stages.robust.flip", "maybe", "flip must be true or false.*'maybe'"),
   )
   def test_what_is_not_understood(self, field, text, pattern):

@@ -1,5 +1,6 @@
 """Stages that derive sets from sets, and the linear probe."""
 
+import math
 import pathlib
 import shutil
 import tempfile
@@ -389,7 +390,11 @@ class DerivedTest(parameterized.TestCase):
     ("jpeg", {"transform": "blur"}, "jpeg.transform must be one of 'jpeg'"),
     ("shuffled", {"amount": 1.0}, r"shuffled.amount must be in \[0, 0\]"),
     ("mixed", {"fraction": 1.5}, r"mixed.fraction must be in \(0, 1\]"),
-    ("probe", {"strength": 0.0}, "probe.strength must be above 0, got 0.0"),
+    ("probe", {"strength": 0.0}, "probe.strength must be a finite number abo"),
+    ("probe", {"strength": math.inf}, "probe.strength must be .*got inf"),
+    ("few", {"num_examples": -1}, "few.num_examples must be at least 0"),
+    ("two", {"classes": (0, -1)}, "two.classes must be at least 0, got -1"),
+    ("transfer", {"num_examples": -1}, "transfer.num_examples must be at lea"),
     ("probe", {"originals": "D"}, "probe.originals is for images alone"),
     ("transfer", {"targets": ()}, "transfer.targets must name at least one"),
     ("transfer", {"learners": ("base", "base")}, "transfer.learners must name"),

@@ -124,6 +124,21 @@ class EvaluateStageTest(absltest.TestCase):
       settings.build(KINDS["evaluate"].stage, section, "stages.e")
 
 
+class AutoAttackStageTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("num_examples", -1, "num_examples must be at least 0, got -1"),
+    ("autoattack", {"eps": ()}, r"autoattack.eps must hold a radius, got \(\)"),
+  )
+  def test_refused(self, field, value, message):
+    section = recipes.autoattack_stage("base", "l2", (0.5,)).to_dict()
+    del section["kind"]
+    settings.build(KINDS["autoattack"].stage, section, "s")
+    if isinstance(value, dict):
+      value = section[field] | value
+    with self.assertRaisesRegex(ValueError, f"^s.{message}"):
+      settings.build(KINDS["autoattack"].stage, section | {field: value}, "s")
+
+
 class ShiftedLabelsTest(absltest.TestCase):
   def test_the_last_class_is_followed_by_the_first(self):
     """A model with more logits than there are classes changes no order."""

@@ -28,6 +28,13 @@ class Outer:
   inner: Inner
 
 
+@dataclasses.dataclass(frozen=True)
+class Counted:
+  num: settings.Count
+  sizes: tuple[settings.Size, ...]
+  seed: int
+
+
 def section(**changes):
   inner = {"size": 3, "rate": 0.5}
   return {"name": "a", "on": True, "eps": (0.1, 0.2), "inner": inner} | changes
@@ -63,12 +70,27 @@ class BuildTest(parameterized.TestCase):
     ({"inner": {"size": "2", "rate": 1.0}}, r"top\.inner\.size.*got '2'"),
     ({"inner": {"size": 2, "rate": "1"}}, r"top\.inner\.rate must be float"),
     ({"inner": {"size": 2, "rate": True}}, r"top\.inner\.rate must be float"),
+    (
+      {"inner": {"size": 2**31, "rate": 1.0}},
+      r"must be below 2\*\*31, got",
+    ),
+    ({"inner": {"size": -(2**31), "rate": 1.0}}, r"size must be below 2\*\*31"),
     ({"inner": {"size": 2, "rate": None}}, r"top\.inner\.rate must be float"),
   )
   def test_refuses(self, changes, message):
     with self.assertRaisesRegex(ValueError, message) as caught:
       settings.build(Outer, section(**changes), "top")
     self.assertNotIn("\n", str(caught.exception))
+
+  def test_no_count_is_less_than_its_least(self):
+    fields = {"num": 0, "sizes": (1, 2**31 - 1), "seed": 2**32 - 1}
+    self.assertEqual(settings.build(Counted, fields, "s"), Counted(**fields))
+    for changes, message in (
+      ({"num": -1}, "^s.num must be at least 0, got -1$"),
+      ({"sizes": (1, 0)}, "^s.sizes must be at least 1, got 0$"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        settings.build(Counted, fields | changes, "s")
 
   def test_a_missing_field_is_named(self):
     fields = section()

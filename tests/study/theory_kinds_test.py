@@ -117,10 +117,48 @@ class UsefulnessTest(parameterized.TestCase):
       ValueError, "stages.usefulness.models must name at least one stage"
     ):
       parse(config)
+
+  @parameterized.parameters(
+    ("usefulness.attack.num_steps", 0, "at least 1"),
+    ("usefulness.num_examples", -1, "at least 0, got -1"),
+    ("usefulness.coordinates", (0, -1), "at least 0, got -1"),
+    ("usefulness.batch_size", 0, "at least 1, got 0"),
+    ("theory.checks.num_samples", 1, "at least 2, got 1"),
+    ("theory.checks.num_draws", 0, "at least 1, got 0"),
+    ("theory.metrics.mean", (1.0,), r"hold 2 numbers, got \(1.0,\)"),
+    ("theory.metrics.mean", (1.0, np.inf), "finite"),
+    ("theory.metrics.cov", (1.0, 0.0), "above 0"),
+    ("theory.metrics.cov", (1.0,), "hold 2 numbers"),
+    ("theory.metrics.eps", (), r"hold some numbers, got \(\)"),
+    ("theory.metrics.eps", (1.0, -0.5), "at least 0"),
+    ("theory.metrics.eps", (np.nan,), "finite"),
+    ("theory.metrics.num_samples", 0, "above 0, got 0"),
+    ("theory.path.mean", (), "hold some numbers"),
+    ("theory.path.spectrum", (2.0, 0.0), "above 0"),
+    ("theory.path.least_eps", 0.0, "above 0"),
+    ("theory.path.most_eps", 1e-2, "above least_eps 0.01, got 0.01"),
+    ("theory.path.most_eps", np.inf, "finite"),
+    ("theory.path.num_eps", 0, "above 0"),
+    ("theory.two_features.mean", (1.0, 2.0, 3.0), "hold 2 numbers"),
+    ("theory.two_features.deviation", (1.0, -1.0), "above 0"),
+    ("theory.two_features.deviation", (1.0, 1.0, 1.0), "hold 2 numbers"),
+    ("theory.two_features.cut", np.nan, "finite"),
+    ("theory.two_features.eps", 0.0, "above 0"),
+    ("theory.two_features.num_samples", -1, "above 0"),
+    ("theory.gap.variances", (0.0,), "above 0"),
+    ("theory.gap.eps_per_root_dim", (), "hold some numbers"),
+    ("theory.gap.dims", (2, 0), "above 0"),
+    ("theory.gap.num_samples", 1, "at least 2, got 1"),
+  )
+  def test_a_number_that_cannot_be(self, field, value, message):
     config = gaussian.get_config()
-    config.stages.usefulness.attack.num_steps = 0
+    *parents, last = field.split(".")
+    section = config.stages
+    for part in parents:
+      section = section[part]
+    section[last] = value
     with self.assertRaisesRegex(
-      ValueError, "stages.usefulness.attack.num_steps must be at least 1"
+      ValueError, f"^stages.{field} must .*{message}"
     ):
       parse(config)
 

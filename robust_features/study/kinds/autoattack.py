@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from robust_features import strong_attacks
+from robust_features.study import settings
 from robust_features.study.graph import Kind, Study, Work
 from robust_features.study.kinds.subject import (
   Subject,
@@ -27,8 +28,12 @@ class Stage(Subject):
     autoattack: Norm, radii, attacks and their budget.
   """
 
-  num_examples: int
+  num_examples: settings.Count
   autoattack: strong_attacks.AutoAttackConfig
+
+  def __post_init__(self):
+    if not self.autoattack.eps:
+      raise ValueError("autoattack.eps must hold a radius, got ()")
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):

@@ -28,16 +28,12 @@ class Compared:
   which: settings.Which
   data: settings.DataName
   split: settings.Split
-  num_examples: int
+  num_examples: settings.Count
 
   def __post_init__(self):
     if not self.models or len(set(self.models)) < len(self.models):
       raise ValueError(
         f"models must name at least one stage, each once, got {self.models!r}"
-      )
-    if self.num_examples < 0:
-      raise ValueError(
-        f"num_examples must be at least 0, got {self.num_examples!r}"
       )
 
   def num_images(self, num_images) -> int:

@@ -8,6 +8,7 @@ Reference: Goh, "Robust feature leakage", Distill 2019.
 """
 
 import dataclasses
+import math
 import pathlib
 import time
 from typing import Annotated, Any
@@ -52,8 +53,10 @@ class Stage:
   strength: float
 
   def __post_init__(self):
-    if not self.strength > 0:
-      raise ValueError(f"strength must be above 0, got {self.strength!r}")
+    if not 0 < self.strength < math.inf:
+      raise ValueError(
+        f"strength must be a finite number above 0, got {self.strength!r}"
+      )
     if self.model and self.originals:
       raise ValueError("originals is for images alone; model must be ''")
 

@@ -44,8 +44,8 @@ class Stage:
   judged: settings.OptionalDataName
   fraction: float
   end: Annotated[str, settings.OneOf(("top", "bottom"))]
-  classes: tuple[int, ...]
-  num_examples: int
+  classes: tuple[settings.Count, ...]
+  num_examples: settings.Count
 
   def __post_init__(self):
     for field, wanted, idle in (

@@ -10,13 +10,14 @@ import dataclasses
 import math
 import pathlib
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from robust_features import attacks
+from robust_features.study import settings
 from robust_features.study.graph import Kind, Study
 from robust_features.study.report import figures, tables, theory_figures
 from robust_features.theory import checks
@@ -33,8 +34,8 @@ class Checks:
     num_draws: Random matrices or means of each inequality.
   """
 
-  num_samples: int
-  num_draws: int
+  num_samples: Annotated[int, settings.AtLeast(2)]
+  num_draws: settings.Size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Stage:
   learners: tuple[settings.ModelName, ...]
   data: settings.DataName
   split: settings.Split
-  num_examples: int
+  num_examples: settings.Count
   paper: Annotated[str, settings.Shown(), settings.OneOf(("", *paper.TRANSFER))]
   transfer: transferring.TransferConfig
 

@@ -50,10 +50,10 @@ class Stage:
   which: settings.Which
   data: settings.DataName
   split: settings.Split
-  num_examples: int
-  coordinates: tuple[int, ...]
+  num_examples: settings.Count
+  coordinates: tuple[settings.Count, ...]
   attack: attacks.AttackConfig
-  batch_size: int
+  batch_size: settings.Size
   ascending: bool
 
   def __post_init__(self):

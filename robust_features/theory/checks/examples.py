@@ -1,6 +1,7 @@
 """What the figures of section 4 show: arrays to draw, and claims on them."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,33 @@ import numpy as np
 from robust_features.theory import alignment, linear, mle, robust
 from robust_features.theory.checks.rows import Claim, Row
 from robust_features.theory.gaussian import GaussianModel
+
+
+def _require_finite(cfg: Any, length: int, *names: str) -> None:
+  """Raises ValueError unless fields hold finite numbers, so many of them.
+
+  Args:
+    cfg: Whose fields.
+    length: Of every tuple; 0 for any but none.
+    names: Of numbers, or of tuples.
+  """
+  for name in names:
+    value = getattr(cfg, name)
+    items = value if isinstance(value, tuple) else (value,)
+    if not items or (length and len(items) != length):
+      raise ValueError(
+        f"{name} must hold {length or 'some'} numbers, got {value!r}"
+      )
+    if not all(math.isfinite(item) for item in items):
+      raise ValueError(f"{name} must be finite, got {value!r}")
+
+
+def _require_positive(cfg: Any, length: int, *names: str) -> None:
+  """As `_require_finite`, of numbers above 0."""
+  _require_finite(cfg, length, *names)
+  for name in names:
+    if np.min(getattr(cfg, name)) <= 0:
+      raise ValueError(f"{name} must be above 0, got {getattr(cfg, name)!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +55,14 @@ class Metrics:
   cov: tuple[float, ...]
   eps: tuple[float, ...]
   num_samples: int
+
+  def __post_init__(self):
+    _require_finite(self, 2, "mean")
+    _require_positive(self, 2, "cov")
+    _require_finite(self, 0, "eps")
+    _require_positive(self, 0, "num_samples")
+    if min(self.eps) < 0:
+      raise ValueError(f"eps must be at least 0, got {self.eps!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +83,15 @@ class Path:
   most_eps: float
   num_eps: int
 
+  def __post_init__(self):
+    _require_finite(self, 0, "mean", "most_eps")
+    _require_positive(self, 0, "spectrum", "least_eps", "num_eps")
+    if self.most_eps <= self.least_eps:
+      raise ValueError(
+        f"most_eps must be above least_eps {self.least_eps!r}, got "
+        f"{self.most_eps!r}"
+      )
+
 
 @dataclasses.dataclass(frozen=True)
 class TwoFeatures:
@@ -66,6 +111,11 @@ class TwoFeatures:
   eps: float
   num_samples: int
 
+  def __post_init__(self):
+    _require_finite(self, 2, "mean")
+    _require_positive(self, 2, "deviation")
+    _require_positive(self, 0, "cut", "eps", "num_samples")
+
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
@@ -82,6 +132,13 @@ class Gap:
   eps_per_root_dim: tuple[float, ...]
   dims: tuple[int, ...]
   num_samples: int
+
+  def __post_init__(self):
+    _require_positive(self, 0, "variances", "eps_per_root_dim", "dims")
+    if self.num_samples < 2:
+      raise ValueError(
+        f"num_samples must be at least 2, got {self.num_samples}"
+      )
 
 
 class Example(NamedTuple):

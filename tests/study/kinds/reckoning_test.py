@@ -119,7 +119,7 @@ class EdgesTest(parameterized.TestCase):
 
   def test_probe(self):
     for changes, message in (
-      ({"strength": 0.0}, "strength must be above 0, got 0.0"),
+      ({"strength": 0.0}, "strength must be a finite number above 0, got 0.0"),
       ({"originals": "D"}, "originals is for images alone; model must be ''"),
     ):
       with self.assertRaisesRegex(ValueError, message):
