@@ -8,16 +8,25 @@ Reference: arXiv:1905.02175, appendix C, tables 3 to 6.
 
 from robust_features.recipes.answers import Answers
 from robust_features.recipes.cifar import cifar_study, cifar_variant
-from robust_features.recipes.comparisons import (
-  curve_stage,
-  fourier_map_stage,
-  spatial_stage,
-)
 from robust_features.recipes.imagenet import (
   imagenet_evaluation,
   imagenet_study,
   imagenet_train,
   imagenet_variant,
+)
+from robust_features.recipes.measurements import (
+  autoattack_stage,
+  carlini_wagner_stage,
+  curve_stage,
+  evaluate_stage,
+  fourier_map_stage,
+  pictures_stage,
+  probe_stage,
+  spatial_stage,
+  statements_stage,
+  step_sweep_stage,
+  transfer_stage,
+  usefulness_stage,
 )
 from robust_features.recipes.planted import (
   planted_robust_train,
@@ -42,24 +51,15 @@ from robust_features.recipes.sections import (
   train,
 )
 from robust_features.recipes.stages import (
-  autoattack_stage,
-  carlini_wagner_stage,
   class_perturbation_stage,
   combine_stage,
   construct_stage,
   error_minimising_stage,
-  evaluate_stage,
   imported_stage,
-  pictures_stage,
-  probe_stage,
   relabel_stage,
   select_stage,
-  statements_stage,
-  step_sweep_stage,
   train_stage,
-  transfer_stage,
   transform_stage,
-  usefulness_stage,
 )
 from robust_features.recipes.studies import (
   add_controls,

@@ -7,7 +7,7 @@ stands.
 import dataclasses
 from typing import Any
 
-from robust_features.recipes import comparisons, sections, stages, studies
+from robust_features.recipes import measurements, sections, stages, studies
 
 
 @dataclasses.dataclass
@@ -174,9 +174,13 @@ class Answers:
       ("d", "D"), ("d_rand", "d_rand"), ("d_det", "d_det"),
       ("leaked_rand", "leaked_rand"), ("leaked_det", "leaked_det"),
     ):  # fmt: skip
-      self.config.stages[f"probe_{name}"] = stages.probe_stage("robust", data)
-    self.config.stages.probe_standard = stages.probe_stage("standard", "d_det")
+      self.config.stages[f"probe_{name}"] = measurements.probe_stage(
+        "robust", data
+      )
+    self.config.stages.probe_standard = measurements.probe_stage(
+      "standard", "d_det"
+    )
 
   def curves(self, *models: str) -> None:
     """Adds accuracies while they train, of the last as the others' control."""
-    self.config.stages.curves = comparisons.curve_stage(models, (0, 1, -1))
+    self.config.stages.curves = measurements.curve_stage(models, (0, 1, -1))

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from robust_features.recipes import sections, stages
+from robust_features.recipes import measurements, sections, stages
 
 
 def study(name: str, *, seed: int = 0) -> Any:
@@ -42,7 +42,9 @@ def add_row(config: Any, model: str, title: str, settings: Any,
     **changes: As `evaluate_stage` takes them.
   """
   name = f"eval_{model}{suffix}"
-  config.stages[name] = stages.evaluate_stage(model, title, settings, **changes)
+  config.stages[name] = measurements.evaluate_stage(
+    model, title, settings, **changes
+  )
   config.table = (*config.table, name)
 
 
@@ -237,7 +239,7 @@ def transfer_study(
   targets = {key: f"target_{name}" for key, name in names.items()}
   for key, target in targets.items():
     config.stages[target] = stages.train_stage(key, "D", standard)
-  config.stages.transfer = stages.transfer_stage(
+  config.stages.transfer = measurements.transfer_stage(
     "standard", tuple(targets.values()),
     tuple(learners[key] for key in targets), attack,
   )  # fmt: skip
