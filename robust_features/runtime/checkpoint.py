@@ -39,17 +39,16 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       self.directory,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=1,
-        read_only=read_only,
-        cleanup_tmp_directories=not read_only,
+        max_to_keep=1, read_only=read_only, cleanup_tmp_directories=True
       ),
-      item_names=("state", "metadata"),
     )
 
   def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
-    """Starts saving; the arrays are copied before this returns."""
-    if step in self._manager.all_steps():
-      return
+    """Starts saving; the arrays are copied before this returns.
+
+    A step that is not after the newest one is not saved again, and nothing is
+    where the folder is only read.
+    """
     content = {"digest": digest(state), "metadata": metadata}
     self._manager.save(
       step,
@@ -57,7 +56,6 @@ class Checkpoints:
         state=ocp.args.StandardSave(state),
         metadata=ocp.args.JsonSave(content),
       ),
-      force=True,
     )
 
   def restore(self, like: Any = None) -> tuple[Any, dict[str, Any]] | None:
@@ -123,7 +121,7 @@ def _structure(where: pathlib.Path) -> Any:
   saved = ocp.StandardCheckpointHandler().metadata(epath.Path(where / "state"))
   return jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-    getattr(saved, "tree", saved),
+    saved.tree,
   )
 
 
@@ -154,15 +152,11 @@ def load_variables(
     CheckpointError: If there is nothing there, it is damaged, or it has
       another structure than `like`.
   """
-  directory = pathlib.Path(directory)
-  nothing = CheckpointError(
-    f"there is no checkpoint at {directory}; if a finished stage lost it, "
-    "delete the stage's folder and run again"
-  )
-  if not directory.is_dir():
-    raise nothing
   with Checkpoints(directory, read_only=True) as checkpoints:
     found = checkpoints.restore(like)
   if found is None:
-    raise nothing
+    raise CheckpointError(
+      f"there is no checkpoint at {directory}; if a finished stage lost it, "
+      "delete the stage's folder and run again"
+    )
   return found

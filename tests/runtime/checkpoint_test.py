@@ -2,6 +2,7 @@
 
 import ast
 import gc
+import os
 import pathlib
 import shutil
 import tempfile
@@ -15,10 +16,14 @@ import toys
 from absl.testing import absltest, parameterized
 
 import robust_features
-from robust_features.runtime import checkpoint
+from robust_features.runtime import checkpoint, sharding
 from robust_features.runtime.checkpoint import CheckpointError
 
 PACKAGE = pathlib.Path(robust_features.__file__).parent
+NOTHING = (
+  "^there is no checkpoint at /.*/checkpoints; if a finished stage lost it, "
+  "delete the stage's folder and run again$"
+)
 
 
 def state(seed=0):
@@ -39,6 +44,7 @@ class CheckpointTestCase(parameterized.TestCase):
     with self.assertRaisesRegex(CheckpointError, pattern) as caught:
       checkpoint.load_variables(directory, like)
     self.assertNotIn("\n", str(caught.exception))
+    self.assertIsInstance(caught.exception, ValueError)  # A user's error.
 
 
 class RoundTripTest(CheckpointTestCase):
@@ -54,6 +60,16 @@ class RoundTripTest(CheckpointTestCase):
     as_it_is, _ = checkpoint.load_variables(folder)
     self.assertEqual(checkpoint.digest(as_it_is), checkpoint.digest(tree))
     jax.tree.map(np.testing.assert_array_equal, found, tree)
+    # Whatever devices the file remembers; here it was one.
+    for leaf in jax.tree.leaves((found, as_it_is)):
+      self.assertEqual(leaf.sharding, sharding.everywhere())
+
+  def test_a_path_may_be_relative(self):
+    here = os.getcwd()
+    os.chdir(toys.folder(self))
+    self.addCleanup(os.chdir, here)
+    checkpoint.save_variables("a", {"w": jnp.ones(3)}, {"b": 1})
+    self.assertEqual(checkpoint.load_variables("a")[1], {"b": 1})
 
   def test_the_newest_is_kept_and_found_by_another_process(self):
     folder = self.folder()
@@ -75,6 +91,7 @@ class RoundTripTest(CheckpointTestCase):
       checkpoints.save(3, state(0), {"which": "first"})
       checkpoints.wait()
       checkpoints.save(3, state(1), {"which": "second"})
+      checkpoints.save(2, state(1), {"which": "earlier"})
     _, metadata = checkpoint.load_variables(folder, state())
     self.assertEqual(metadata, {"which": "first"})
 
@@ -132,10 +149,13 @@ class DamageTest(CheckpointTestCase):
     gc.collect()  # Here, not in a test that does not ignore the warning.
 
   def test_nothing_there(self):
-    self.assert_damaged(self.folder(), state(), "there is no checkpoint at")
+    self.assert_damaged(self.folder(), state(), NOTHING)
     folder = self.folder()
     folder.mkdir()
-    self.assert_damaged(folder, state(), "there is no checkpoint at")
+    self.assert_damaged(folder, state(), NOTHING)
+    file = self.folder()
+    file.touch()
+    self.assert_damaged(file, state(), NOTHING)
 
   def test_any_file_cut_short_or_lost(self):
     """Either an error of one line, or the file did not matter."""
@@ -200,7 +220,7 @@ class DamageTest(CheckpointTestCase):
     folder = self.folder()
     shutil.copytree(self.whole, folder)
     (folder / "0").rename(folder / "0.orbax-checkpoint-tmp-1")
-    self.assert_damaged(folder, state(), "there is no checkpoint at")
+    self.assert_damaged(folder, state(), NOTHING)
     checkpoint.save_variables(folder, state(1), {})
     self.assertEqual([p.name for p in folder.iterdir()], ["0"])
 
@@ -215,7 +235,23 @@ class DamageTest(CheckpointTestCase):
     nowhere = self.folder()
     with self.assertRaises(CheckpointError):
       checkpoint.load_variables(nowhere)
+    for there, newest in ((nowhere, None), (folder, 0)):
+      with checkpoint.Checkpoints(there, read_only=True) as checkpoints:
+        checkpoints.save(7, state(), {})
+        self.assertEqual(checkpoints.latest_step(), newest)
+        self.assertEqual(checkpoints.restore() is None, newest is None)
     self.assertFalse(nowhere.exists())
+    self.assertEqual(sorted(folder.rglob("*")), before)
+
+  def test_the_folder_a_short_reason_and_the_remedy_are_told(self):
+    error = checkpoint._damaged(
+      pathlib.Path("/a/0"), ValueError("x" * 300 + "\nand more")
+    )
+    self.assertEqual(
+      str(error),
+      f"checkpoint /a/0 is damaged or of another model ({'x' * 200}); delete "
+      "this folder to go on from what is left",
+    )
 
   def test_a_lost_process_is_no_damage(self):
     """It is what ends the run, with the status that has it begun again."""
