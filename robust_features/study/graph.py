@@ -206,7 +206,7 @@ class Study:
     return {field: _as_json(value) for field, value in flat.items()}
 
   def inputs(self, name: str) -> dict[str, str]:
-    """Returns the digests of what a stage works on, by name."""
+    """Returns the digests of what a stage works on, made if need be."""
     node = self.plan.nodes[name]
     found = {}
     for source in node.sources:
@@ -256,9 +256,7 @@ class Study:
     """Returns a stage's result, running it and its ancestors if need be."""
     if name in self._done:
       return self._done[name]
-    kind, stage, parents, _ = self.plan.nodes[name]
-    for parent in parents:
-      self.require(parent)
+    kind, stage, _, _ = self.plan.nodes[name]
     directory = self.workdir / name
     state = self.state(name)
     config, inputs = self.resolved(name), self.inputs(name)

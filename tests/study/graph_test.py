@@ -138,11 +138,50 @@ class ResultsTest(StudyTestCase):
     models = self.results["models"]
     self.assertEqual(found["stages.on_d_rand.digest"],
                      models["on_d_rand"]["digest"])  # fmt: skip
+    self.assertEqual(found["stages.on_d_rand.best_digest"],
+                     models["on_d_rand"]["best_digest"])  # fmt: skip
     made = study(toy_study.config(self.data), self.whole)
-    self.assertEqual(found["data.D.test"], ds.digest(made.splits("D").test))
+    for split, part in made.splits("D")._asdict().items():
+      self.assertEqual(found[f"data.D.{split}"], ds.digest(part))
     found = json.loads((self.whole / "on_d_rand/inputs.json").read_text())
     self.assertEqual(found["stages.d_rand.sha256"],
                      self.results["data_sets"]["d_rand"]["sha256"])  # fmt: skip
+
+  def test_what_a_reader_is_told_of_stages_and_data(self):
+    base, _, eval_base, *_ = self.results["stages"]
+    self.assertEqual((base["name"], base["parents"]), ("base", []))
+    self.assertEqual(eval_base["parents"], ["base"])
+    self.assertEqual(base["seconds"], self.results["models"]["base"]["seconds"])
+    made = json.loads((self.whole / "base" / "provenance.json").read_text())
+    self.assertEqual(base["date"], made["date"])
+    part = study(toy_study.config(self.data), self.whole).splits("D").test
+    want = {"sha256": ds.digest(part), "num_examples": 30}
+    self.assertEqual(self.results["data"]["D"]["test"], want)
+    kept = json.loads((self.whole / "data" / "D.json").read_text())
+    self.assertEqual(kept["splits"]["test"], want)
+    # Where they lay, which is no field of a stage.
+    self.assertEqual(kept["config"]["data_dir"], str(self.data))
+
+  def test_keys_are_of_the_seed_and_the_name(self):
+    def key(name, seed):
+      made = study(toy_study.config(self.data, seed=seed), self.whole)
+      return jax.random.key_data(made.key(name)).tolist()
+
+    keys = [key("base", 3), key("base", 4), key("other", 3), key("base", 3)]
+    self.assertEqual(keys[0], keys[3])
+    self.assertLen({tuple(k) for k in keys}, 3)
+
+  def test_infinity_is_a_word(self):
+    """It has no JSON; and no box has a diameter that it could exceed."""
+    inf = float("inf")
+    config = toy_study.config(
+      self.data, stages__d_rand__construct__attack__eps=inf
+    )
+    made = study(config, toys.folder(self) / "new")
+    found = made.resolved("d_rand")
+    self.assertEqual(found["stages.d_rand.construct.attack.eps"], "inf")
+    made.preflight(["base", "d_rand"])
+    self.assertEqual(graph._as_json((1, (-inf, "a"))), [1, ["-inf", "a"]])
 
   def test_label_shift(self):
     """The accuracy on y + 1 is that of predictions of y + 1."""
@@ -266,6 +305,41 @@ def numbers(results):
 
 
 class ModelTest(StudyTestCase):
+  def test_it_lies_on_every_device(self):
+    made = study(toy_study.config(self.data), self.whole)
+    for leaf in jax.tree.leaves(made.open("base").variables):
+      self.assertLen(leaf.sharding.device_set, jax.device_count())
+
+  def test_three_are_kept(self):
+    with mock.patch.object(graph.Study, "_open") as opened:
+      made = study(toy_study.config(self.data), self.whole)
+      for names, count in (("abcabc", 3), ("d", 4), ("bcd", 4), ("a", 5)):
+        for name in names:
+          made.open(name)
+        self.assertEqual(opened.call_count, count)
+
+  def test_what_makes_no_model_or_no_set(self):
+    made = study(toy_study.config(self.data), self.whole)
+    for kind, take in (
+      ("construct makes no model", lambda: made.open("d_rand")),
+      ("train makes no set", lambda: made.dataset("base", "train")),
+    ):
+      with self.assertRaisesRegex(TypeError, kind):
+        take()
+
+  def test_a_set_of_a_streamed_source_is_streamed(self):
+    for streamed in (True, False):
+      config = toy_study.config(self.data, data__D__streamed=streamed)
+      made = study(config, self.whole)
+      self.assertEqual(made.streamed("d_rand"), streamed)
+      node = made.plan.nodes["d_rand"]
+      data = toys.dataset(3)
+      kind = dataclasses.replace(node.kind, load=lambda *unused, d=data: d)
+      made.plan.nodes["d_rand"] = node._replace(kind=kind)
+      found = made.dataset("d_rand", "train")
+      self.assertEqual(found is not data, streamed)
+      np.testing.assert_array_equal(found.images[:3], data.images)
+
   def test_a_model_is_read_once(self):
     """Its last and its best are two; another study reads for itself."""
     with mock.patch.object(
@@ -314,6 +388,22 @@ class GuardTest(StudyTestCase):
   )  # fmt: skip
   def test_another_config(self, overrides, pattern):
     self.assert_refused(self.copy(), pattern, **overrides)
+
+  def test_another_config_is_found_before_any_stage_runs(self):
+    workdir = self.copy()
+    shutil.rmtree(workdir / "eval_base")
+    with no_work():
+      self.assert_refused(
+        workdir, "sweep was made un", stages__sweep__steps=(1,)
+      )
+    self.assertFalse((workdir / "eval_base").exists())
+
+  def test_a_stage_alone_is_guarded_too(self):
+    """Whoever asks for one need not have looked at all of them before."""
+    config = toy_study.config(self.data, stages__sweep__steps=(1,))
+    made = study(config, self.copy())
+    with no_work(), self.assertRaisesRegex(ValueError, "sweep was made under"):
+      made.require("sweep")
 
   def test_what_was_measured_on_another_model_is_stale(self):
     workdir = self.copy()
@@ -476,7 +566,9 @@ class ValidationTest(StudyTestCase):
       (recipes.probe_stage("", "part", test="D"), "test"),
       (recipes.probe_stage("", "D", test="part"), "train"),
     ):
-      self.partial(stage, lacks).preflight(["more"])
+      made = self.partial(stage, lacks)
+      made.preflight(["more"])
+      self.assertEqual(made.image_shape("more"), (8, 8, 3))
 
   def partial(self, stage, lacks):
     """Returns a study with this stage, and a source that lacks a split."""

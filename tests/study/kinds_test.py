@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 import robust_features
 from robust_features import evaluate, models, recipes
 from robust_features.data import dataset as ds
-from robust_features.study import run, settings
+from robust_features.runtime import files
+from robust_features.study import graph, run, settings
 from robust_features.study.graph import Kind
 from robust_features.study.kinds import KINDS, architecture, subject
 from robust_features.study.parse import parse
@@ -82,6 +83,45 @@ class NewKindTest(absltest.TestCase):
     self.assertFalse((workdir / "count" / "note.txt").exists())
     made = json.loads((workdir / "count" / "provenance.json").read_text())
     self.assertIn("jax", made["versions"])
+
+  def test_killed_before_each_of_its_files(self):
+    """What is there then is taken over or made again by the same command."""
+    want = None
+    for survived in (9, 4, 3, 2, 1, 0):
+      left, write = [survived], files.write_json
+
+      def dying(path, value, left=left, write=write):
+        left[0] -= 1
+        if left[0] < 0:
+          raise KeyboardInterrupt
+        write(path, value)
+
+      workdir = toys.folder(self) / "run"
+      with mock.patch.object(files, "write_json", dying):
+        made = graph.Study(parse(self.config(self.folder)), workdir)
+        if survived < 9:
+          with self.assertRaises(KeyboardInterrupt):
+            made.require("count")
+      made = graph.Study(parse(self.config(self.folder)), workdir)
+      (workdir / "count").mkdir(parents=True, exist_ok=True)
+      found = made.require("count")
+      self.assertEqual(found, want or found)
+      want = found
+
+  def test_seconds_of_a_stage_that_does_not_count_them(self):
+    with mock.patch.object(graph.time, "monotonic", side_effect=(5.0, 7.5)):
+      made = graph.Study(parse(self.config(self.folder)), self.folder / "run")
+      (self.folder / "run" / "count").mkdir(parents=True)
+      made.require("count")
+    self.assertEqual(made._shown("count")["seconds"], 2.5)
+
+  def test_how_far_by_default(self):
+    folder = self.folder / "stage"
+    self.assertEqual(COUNT.how_far(folder), "")
+    for name, want in (("config.json", ""), ("parts/0.npz", "begun")):
+      (folder / name).parent.mkdir(parents=True, exist_ok=True)
+      (folder / name).touch()
+      self.assertEqual(COUNT.how_far(folder), want)
 
   def test_its_fields_are_checked(self):
     config = self.config(self.folder)
