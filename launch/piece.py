@@ -158,8 +158,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--out", help="folder of the small results")
   parser.add_argument("rest", nargs="*", help="after --: flags of main")
   args = parser.parse_args(argv)
-  if args.minutes <= 0:
+  if not args.minutes > 0:
     parser.error(f"--minutes must be positive, got {args.minutes}")
+  if not args.grace_seconds >= 0:
+    parser.error(
+      f"--grace_seconds must not be below 0, got {args.grace_seconds}"
+    )
   return args
 
 

@@ -128,6 +128,14 @@ class CommandsTest(parameterized.TestCase):
         f"--out={out}",
       )  # fmt: skip
 
+  @parameterized.parameters("minutes", "grace_seconds")
+  def test_how_long_a_piece_cannot_be(self, name):
+    for number in ("-1", "nan"):
+      self.assert_refused(
+        f"--{name} must .* got {number}", piece.main, "--config=quickstart",
+        f"--{name}={number}",
+      )  # fmt: skip
+
   def test_what_a_command_changes_of_its_process(self):
     before = signal.getsignal(signal.SIGTERM)
     while_at_work = []

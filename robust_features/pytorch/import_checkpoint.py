@@ -190,7 +190,12 @@ def described(path: str | pathlib.Path) -> models.ModelConfig | None:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-  return tuple(float(part) for part in text.split(","))
+  try:
+    return tuple(float(part) for part in text.split(","))
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"must be numbers between commas, got {text!r}"
+    ) from None
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -525,6 +525,10 @@ class CommandTest(absltest.TestCase):
         (f"--checkpoint={source}", f"--arch={ARCH}", "--width=-1"),
         "width must",
       ),
+      (
+        (f"--checkpoint={source}", f"--arch={ARCH}", "--std=1,x"),
+        "argument --std: must be numbers between commas, got '1,x'",
+      ),
     )
     for args, message in cases:
       status, stdout, err = run(import_checkpoint.main, *args, f"--out={out}")
