@@ -3,11 +3,13 @@
 Everything that knows Orbax lives in this file.
 """
 
+import contextlib
 import pathlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 
 from robust_features.runtime import processes, sharding
@@ -36,12 +38,13 @@ class Checkpoints:
       read_only: Whether nothing there may be touched.
     """
     self.directory = pathlib.Path(directory).absolute()
-    self._manager = ocp.CheckpointManager(
-      self.directory,
-      options=ocp.CheckpointManagerOptions(
-        max_to_keep=1, read_only=read_only, cleanup_tmp_directories=True
-      ),
-    )
+    with _quietly():  # Orbax warns of all that reading alone implies.
+      self._manager = ocp.CheckpointManager(
+        self.directory,
+        options=ocp.CheckpointManagerOptions(
+          max_to_keep=1, read_only=read_only, cleanup_tmp_directories=True
+        ),
+      )
 
   def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
     """Starts saving; the arrays are copied before this returns.
@@ -114,6 +117,16 @@ class Checkpoints:
 
   def __exit__(self, *unused):
     self.close()
+
+
+@contextlib.contextmanager
+def _quietly():
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def _structure(where: pathlib.Path) -> Any:

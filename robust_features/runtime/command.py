@@ -11,8 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from absl import logging
-
 from robust_features.runtime import paths
 
 
@@ -38,7 +36,6 @@ def run(work: Callable[[], str]) -> int:
   Returns:
     The exit status.
   """
-  logging.set_verbosity(logging.ERROR)  # Orbax warns of what is meant.
   # So that clean-up also runs when a scheduler ends the job.
   before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   try:

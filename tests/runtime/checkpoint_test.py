@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from absl import logging
 from absl.testing import absltest, parameterized
 
 import robust_features
@@ -215,6 +216,16 @@ class DamageTest(CheckpointTestCase):
     del like["params"]["w"]
     like["params"][name] = jnp.zeros(shape, dtype)
     self.assert_damaged(self.whole, like, "damaged or of another model")
+
+  def test_reading_warns_of_nothing(self):
+    folder = self.folder()
+    checkpoint.save_variables(folder, {"a": jnp.ones(2)}, {})
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    with self.assertNoLogs(logging.get_absl_logger(), "WARNING"):
+      checkpoint.load_variables(folder)
+    self.assertEqual(logging.get_verbosity(), logging.WARNING)
+    logging.set_verbosity(before)
 
   def test_a_save_that_was_cut_short_is_not_found(self):
     folder = self.folder()
