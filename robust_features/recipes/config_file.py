@@ -34,7 +34,7 @@ def listing() -> list[tuple[str, str]]:
   """Returns (name, what it is about) of every shipped config."""
   found = []
   for name, path in shipped().items():
-    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    text = ast.get_docstring(ast.parse(path.read_bytes())) or ""
     found.append((name, text.partition("\n")[0]))
   return found
 

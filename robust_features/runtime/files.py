@@ -69,13 +69,13 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-  """Reads JSON.
+  """Reads JSON, in UTF-8 whatever the locale.
 
   Raises:
     ValueError: If the file is not JSON, naming it.
   """
   try:
-    return json.loads(pathlib.Path(path).read_text())
+    return json.loads(pathlib.Path(path).read_bytes())
   except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise ValueError(
       f"{path} is damaged ({error}); delete it and run again"
@@ -165,5 +165,5 @@ def digest(tree: Any) -> str:
   }
   for name, array in sorted(arrays.items()):
     result.update(f"{name} {array.dtype} {array.shape}\n".encode())
-    result.update(np.ascontiguousarray(array).tobytes())
+    result.update(array.tobytes())
   return result.hexdigest()

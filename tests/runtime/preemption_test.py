@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
@@ -32,10 +33,24 @@ class PreemptionTest(parameterized.TestCase):
 
   def test_a_request_is_as_good_as_a_signal(self):
     self.assertFalse(preemption.pending())
+    preemption.request()
+    with self.assertRaisesRegex(preemption.Stopped, "SIGTERM"):
+      preemption.check()
+    preemption.reset()
     preemption.request(signal.SIGINT)
+    preemption.request(signal.SIGTERM)  # The first one says why.
     self.assertTrue(preemption.pending())
     with self.assertRaisesRegex(preemption.Stopped, "SIGINT"):
       preemption.check()
+
+  def test_what_another_process_was_asked_stops_this_one(self):
+    with mock.patch.object(preemption.processes, "agree") as agree:
+      agree.return_value = int(signal.SIGINT)
+      self.assertIs(preemption.requested(), True)
+      self.assertFalse(preemption.pending())
+      with self.assertRaisesRegex(preemption.Stopped, "SIGINT"):
+        preemption.check()
+    self.assertEqual(agree.call_args_list, [mock.call(False), mock.call(0)])
 
   def test_the_second_signal_ends_the_process(self):
     code = """
