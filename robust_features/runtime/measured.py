@@ -47,7 +47,7 @@ class Measured:
     if found is not None and not missing:
       return found[1:]
     arrays = sharding.fetch(list(function(indices)))
-    named = {f"{i:02d}": array for i, array in enumerate([indices, *arrays])}
+    named = {str(i): array for i, array in enumerate([indices, *arrays])}
     files.write_npz(path, {}, named)
     return arrays
 
@@ -58,4 +58,4 @@ def _read(path: pathlib.Path) -> list[np.ndarray] | None:
     _, arrays = files.read_npz(path)
   except (FileNotFoundError, ValueError):
     return None
-  return [arrays[name] for name in sorted(arrays)]
+  return list(arrays.values())

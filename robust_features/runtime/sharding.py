@@ -75,7 +75,7 @@ def local_rows(size: int) -> np.ndarray:
     size: Of the batch, a multiple of the devices of all processes.
   """
   parts = over_data().addressable_devices_indices_map((size,)).values()
-  rows = [np.arange(size)[part] for part in parts if part is not None]
+  rows = [np.arange(size)[part] for part in parts]
   return np.sort(np.concatenate(rows))
 
 

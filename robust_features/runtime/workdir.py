@@ -43,22 +43,18 @@ def hold(workdir: pathlib.Path):
 
 def _take(workdir: pathlib.Path) -> int:
   """Returns the open file that holds the folder."""
-  handle = _open(workdir)
-  try:
-    _lock(handle, workdir)
-  except ValueError:
-    os.close(handle)
-    raise
-  os.ftruncate(handle, 0)
-  who = f"process {os.getpid()} on {socket.gethostname()}"
-  os.pwrite(handle, who.encode(), 0)
-  return handle
-
-
-def _open(workdir: pathlib.Path) -> int:
   with paths.writing(workdir, "--workdir"):
     workdir.mkdir(parents=True, exist_ok=True)
-    return os.open(workdir / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(workdir / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+      _lock(handle, workdir)
+      os.ftruncate(handle, 0)
+      who = f"process {os.getpid()} on {socket.gethostname()}"
+      os.pwrite(handle, who.encode(), 0)
+    except BaseException:
+      os.close(handle)
+      raise
+  return handle
 
 
 def _lock(handle: int, workdir: pathlib.Path) -> None:

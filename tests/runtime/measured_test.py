@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+from unittest import mock
 
 import jax
 import numpy as np
@@ -72,6 +73,22 @@ class PartsTest(absltest.TestCase):
     function = Counted()
     for _ in range(2):
       Measured().run("a", np.array([1]), function)
+    self.assertEqual(function.calls, 2)
+
+  def test_what_is_found_is_numpy_s(self):
+    for directory in (None, self.root):
+      found = Measured(directory).run(
+        "a", np.array([1]), lambda indices: [jax.numpy.asarray(indices)]
+      )
+      self.assertIsInstance(found[0], np.ndarray)
+
+  def test_what_one_process_misses_all_measure(self):
+    function, indices = Counted(), np.array([1, 2])
+    Measured(self.root).run("a", indices, function)
+    with mock.patch("robust_features.runtime.processes.agree") as agree:
+      agree.side_effect = [True, False]  # Missing; could it be written?
+      Measured(self.root).run("a", indices, function)
+    self.assertEqual(agree.call_args_list, 2 * [mock.call(False)])
     self.assertEqual(function.calls, 2)
 
   def test_sweep_and_distances_are_the_same_from_disk(self):

@@ -3,6 +3,8 @@
 Several processes are in `processes_test`.
 """
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,7 @@ class ShardingTest(absltest.TestCase):
       key = jax.random.key(3, impl=impl)
       found = sharding.replicate(key)
       self.assertEqual(found.dtype, key.dtype)
+      self.assertEqual(found.sharding, sharding.everywhere())
       np.testing.assert_array_equal(
         jax.random.key_data(found), jax.random.key_data(key)
       )
@@ -66,6 +69,25 @@ class ShardingTest(absltest.TestCase):
       np.testing.assert_array_equal(found, x)
       self.assertEqual([s.data.shape for s in found.addressable_shards],
                        [part] * 2)  # fmt: skip
+
+  def test_rows_of_one_of_several_processes(self):
+    """Whose devices come in any order."""
+    mine = mock.Mock()
+    mine.addressable_devices_indices_map.return_value = {
+      "b": (slice(4, 6),), "a": (slice(2, 4),)
+    }  # fmt: skip
+    rows = np.arange(12).reshape(4, 3)
+    with (
+      mock.patch.object(sharding, "over_data", return_value=mine),
+      mock.patch.object(jax, "make_array_from_callback") as make,
+    ):
+      np.testing.assert_array_equal(sharding.local_rows(8), [2, 3, 4, 5])
+      sharding.from_local(rows, 8)
+    shape, _, part = make.call_args.args
+    self.assertEqual(shape, (8, 3))
+    for start in (2, 4):
+      found = part((slice(start, start + 2), slice(None)))
+      np.testing.assert_array_equal(found, rows[start - 2 : start])
 
   def test_fetch_returns_numpy(self):
     tree = {

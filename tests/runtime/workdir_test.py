@@ -65,22 +65,57 @@ class HoldTest(absltest.TestCase):
       self.assertFalse(folder.exists())
 
   def test_a_folder_that_cannot_be_written(self):
+    """Every process learns of it, and none waits for the first one."""
+    folder = pathlib.Path("/proc/x")
+    with mock.patch.object(
+      workdir.processes, "agree", side_effect=int
+    ) as agree:
+      self.assert_refused(folder, f"written to {folder} .*another --workdir")
+    agree.assert_called_once_with(True)
     with (
-      self.assertRaisesRegex(ValueError, "nothing can be written to /proc/x"),
-      workdir.hold(pathlib.Path("/proc/x")),
+      mock.patch.object(workdir.processes, "is_first", return_value=False),
+      mock.patch.object(workdir.processes, "agree", return_value=1),
     ):
+      self.assert_refused(folder, f"^process 0 cannot write to {folder}$")
+
+  def assert_refused(self, folder, pattern):
+    before = os.listdir("/proc/self/fd")
+    with self.assertRaisesRegex(ValueError, pattern), workdir.hold(folder):
       self.fail("held")
+    self.assertEqual(os.listdir("/proc/self/fd"), before)  # None left open.
+
+  def test_a_disk_that_fails_or_is_full(self):
+    folder = toys.folder(self)
+    for module, name, number in (
+      (fcntl, "flock", errno.EIO), (os, "pwrite", errno.ENOSPC),
+      (os, "ftruncate", errno.EDQUOT),
+    ):  # fmt: skip
+      reason = os.strerror(number)
+      with mock.patch.object(module, name, side_effect=OSError(number, reason)):
+        self.assert_refused(folder, f"written to {folder} .{reason}.; choose")
+
+  def test_who_holds_it_is_told_as_far_as_it_is_known(self):
+    folder, name = toys.folder(self), "process 7 on a-host.with.a.long.name"
+    with (folder / ".lock").open("wb", buffering=0) as file:
+      fcntl.flock(file, fcntl.LOCK_EX)
+      self.assert_refused(folder, "in use by another process; wait")
+      file.write(name.encode() + b"\xff")
+      self.assert_refused(folder, f"in use by {name}\ufffd; wait")
 
   def test_a_file_system_without_locks_is_said_to_be_one(self):
     folder = toys.folder(self)
-    error = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-    with (
-      mock.patch.object(fcntl, "flock", side_effect=error),
-      mock.patch.object(sys.stderr, "write") as write,
-      workdir.hold(folder),
-    ):
-      write.assert_called_once()
-      self.assertIn("has no locks", write.call_args[0][0])
+    for number in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+      error = OSError(number, os.strerror(number))
+      with (
+        mock.patch.object(fcntl, "flock", side_effect=error),
+        mock.patch.object(sys.stderr, "write") as write,
+        workdir.hold(folder),
+      ):
+        write.assert_called_once()
+        self.assertStartsWith(
+          write.call_args[0][0],
+          f"the file system of {folder} has no locks ({error.strerror}): see",
+        )
 
 
 if __name__ == "__main__":
