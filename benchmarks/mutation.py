@@ -97,7 +97,7 @@ RELATED = {
   "study/kinds/train": "study/derived_test.py study/train_kind_test.py",
   "study/kinds/transfer": "transfer_test.py",
   "study/kinds/usefulness": "study/theory_kinds_test.py",
-  "study/parse": "bad_input_test.py study/graph_test.py",
+  "study/parse": ("study/parse_test.py bad_input_test.py study/graph_test.py"),
   "study/run": ("study/run_test.py study/graph_test.py study/outlook_test.py"),
   "study/report/": "study/report/report_test.py",
   "study/report/change_figures": "study/compared_kinds_test.py",

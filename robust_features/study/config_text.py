@@ -22,5 +22,5 @@ def get_config():
 
 def python(config: Any) -> str:
   """Returns a Python file whose `get_config()` returns an equal config."""
-  fields = pprint.pformat(config.to_dict(), sort_dicts=False)
+  fields = pprint.pformat(config.to_dict())
   return _TEXT.replace("{fields}", fields)

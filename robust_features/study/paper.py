@@ -21,7 +21,7 @@ def _row(source: str, accuracy: float, **robust: float) -> dict[str, Any]:
     "source": source,
     "accuracy": accuracy,
     "robust_accuracy": {
-      str(float(name[4:].replace("_", "."))): value
+      name.removeprefix("eps_").replace("_", "."): value
       for name, value in robust.items()
     },
   }

@@ -135,11 +135,11 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping) and not hasattr(value, "to_dict"):
       raise ValueError(f"{where} must be a section, got {value!r}")
     return build(kind, value, where)  # pyright: ignore[reportArgumentType]
-  if typing.get_origin(kind) is tuple or kind is tuple:
+  if typing.get_origin(kind) is tuple:
     if not isinstance(value, (tuple, list)):
       raise ValueError(f"{where} must be a tuple, got {value!r}")
-    inner = typing.get_args(kind)[:1] or (Any,)
-    return tuple(_convert(inner[0], item, where) for item in value)
+    inner = typing.get_args(kind)[0]
+    return tuple(_convert(inner, item, where) for item in value)
   if kind is float and type(value) is int:
     return float(value)
   if isinstance(kind, type) and type(value) is not kind:

@@ -2,8 +2,10 @@
 
 from absl.testing import absltest, parameterized
 
+from robust_features import recipes
+from robust_features.data import sources
 from robust_features.recipes import config_file
-from robust_features.study import paper
+from robust_features.study import paper, settings
 from robust_features.study.parse import parse
 
 
@@ -45,6 +47,26 @@ class AppliesTest(parameterized.TestCase):
     self.assertTrue(paper.applies(plan, "eval_standard"))
     self.assertFalse(paper.applies(plan, "eval_on_d_det"))
 
+  def test_one_source_of_several_is_enough(self):
+    config = config_file.load("cifar_small")
+    config.data.mine = config.data.D.copy_and_resolve_references()
+    config.data.mine.name = "cifar100"
+    self.assertTrue(paper.applies(parse(config), "standard"))
+    config.stages.standard.validation = "mine"
+    self.assertFalse(paper.applies(parse(config), "standard"))
+
+  @parameterized.parameters(
+    ({}, True), ({"image_size": 64}, False), ({"balanced": True}, False),
+  )  # fmt: skip
+  def test_restricted_imagenet_as_the_paper_has_it(self, changes, want):
+    fields = {"image_size": 224, "balanced": False, "data_dir": "d"} | changes
+    cfg = settings.build(
+      sources.DataConfig,
+      recipes.data("restricted_imagenet", **fields),
+      "data.D",
+    )
+    self.assertEqual(paper._is_papers(cfg), want)
+
 
 class NumbersTest(absltest.TestCase):
   """Read off the paper once more: (accuracy, eps 0.25, eps 0.5), in percent."""
@@ -85,6 +107,24 @@ class NumbersTest(absltest.TestCase):
         "imagenet_det": (64.4, None, None),
       },
     )
+
+  def test_where_they_are_printed(self):
+    found = {}
+    for name, row in paper.ROWS.items():
+      found.setdefault(row["source"], []).append(name)
+    self.assertEqual(
+      found["Table 7"],
+      ["standard", "robust", "nonrobust_image", "nonrobust_noise",
+       "robust_image", "robust_noise"],
+    )  # fmt: skip
+    self.assertEqual(found["Table 8"], ["robust_train_set", "robust_test_set"])
+    for name, source in (
+      ("rand_standard", "Tables 1, 9"), ("det_standard", "Tables 1, 9, 10"),
+      ("rand_robust", "Table 9"), ("det_robust", "Tables 9, 10"),
+      ("det_robust_relabelled", "Table 10"), ("rand_cifar10_1", "D.7"),
+      ("imagenet_robust", "Figure 12"), ("imagenet_det", "Table 1"),
+    ):  # fmt: skip
+      self.assertIn(name, found[source])
 
   def test_transfer(self):
     found = [

@@ -1,9 +1,15 @@
 """Whose commit it is."""
 
+import datetime
 import importlib.util
+import os
+import platform
 import shutil
 import subprocess
+import sys
+from unittest import mock
 
+import jax
 import toys
 from absl.testing import absltest
 
@@ -49,6 +55,37 @@ class CommitTest(absltest.TestCase):
     with self.path.open("a") as file:
       file.write("# Changed.\n")
     self.assertEqual(self.commit(), f"{clean}-dirty")
+    self.git("commit", "-a", "-m", "more")
+    self.git("tag", "-a", "v1", "-m", "a tag")
+    self.assertRegex(self.commit(), "^[0-9a-f]{40}$")
+
+  def test_without_git(self):
+    with mock.patch.dict(os.environ, {"PATH": str(self.root)}):
+      self.assertEqual(provenance.git_commit(), "unknown")
+
+
+class ProvenanceTest(absltest.TestCase):
+  def test_what_it_ran_on(self):
+    devices = jax.device_count()  # Before XLA would look at the flags.
+    argv = ["python", "-m", "a", "--config.x=1, 2"]
+    with (
+      mock.patch.dict(os.environ, {"XLA_FLAGS": "--a=1"}),
+      mock.patch.object(sys, "orig_argv", argv),
+    ):
+      found = provenance.provenance()
+    self.assertEqual(found["xla_flags"], "--a=1")
+    self.assertEqual(found["command"], "python -m a '--config.x=1, 2'")
+    self.assertEqual(found["cores"], os.cpu_count())
+    self.assertEqual(found["python"], platform.python_version())
+    self.assertStartsWith(found["devices"], f"{devices} x ")
+    versions = found["versions"]
+    self.assertEqual(versions["jax"], jax.__version__)
+    for name in ("jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
+      self.assertIn(name, versions)
+    now = datetime.datetime.now(datetime.UTC)
+    self.assertRegex(found["date"], r"T\d\d:\d\d:\d\d\+00:00$")
+    made = datetime.datetime.fromisoformat(found["date"])
+    self.assertLess(abs(now - made), datetime.timedelta(minutes=1))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,15 @@ class BuildTest(parameterized.TestCase):
     del fields["eps"]
     with self.assertRaisesRegex(ValueError, r"top\.eps is missing"):
       settings.build(Outer, fields, "top")
+    with self.assertRaisesRegex(ValueError, r"top\.eps is missing"):
+      settings.build(Outer, {}, "top")
+
+  def test_each_of_a_tuple(self):
+    found = settings.build(Outer, section(eps=[1, 0.5]), "top")
+    self.assertEqual(found.eps, (1.0, 0.5))
+    self.assertIs(type(found.eps[0]), float)
+    with self.assertRaisesRegex(ValueError, "top.eps must be float, got 'a'"):
+      settings.build(Outer, section(eps=(0.5, "a")), "top")
 
 
 @dataclasses.dataclass(frozen=True)

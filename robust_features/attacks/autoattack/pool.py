@@ -147,10 +147,9 @@ class Pool:
     live = np.flatnonzero(self._index >= 0)
     size = self._fitting(len(live))
     saves_little = 3 * size > 2 * len(self._index)
-    if len(self._todo) or saves_little or self._state is None:
+    if len(self._todo) or saves_little:
       return
-    slot = np.resize(live, size) if len(live) else np.zeros(size, np.int64)
-    self._state = _take(self._state, slot)
+    self._state = _take(self._state, np.resize(live, size))
     index = np.full(size, -1, np.int64)
     index[: len(live)] = self._index[live]
     self._index, self._example = index, None

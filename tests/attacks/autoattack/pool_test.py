@@ -134,6 +134,19 @@ class PoolTest(absltest.TestCase):
     self.assertEqual(sizes, [12, 8, 8, 8, 8, 8, 8, 8, 8])
     self.check(found, todo)
 
+  def test_a_quarter_is_not_idle_enough(self):
+    """Nor is anything, while there are more to come."""
+    work = self.pool([*range(12), 4, 4, 4, 4], batch_size=32)
+    sizes = []
+    while work.step() is not None:
+      sizes.append(len(work._index))
+    # 12, 10 and 9 are left after the steps; 8 save a third of 16, 12 do not.
+    self.assertEqual(sizes[:6], [16, 16, 16, 16, 8, 8])
+    work = self.pool(2 * [1, 5, 6, 10] + 16 * [4], batch_size=12)
+    self.assertLen(work.step().index, 8)
+    self.assertEqual(len(work.step().index), 0)
+    self.assertLen(work._index, 12)
+
   def test_idle_slots_compute_on_some_other_image(self):
     work = self.pool([2, 4], batch_size=8)
     work.step()
@@ -158,7 +171,7 @@ class PoolTest(absltest.TestCase):
   def test_what_was_under_way_begins_again_in_order(self):
     """Where the devices do not divide the slots, or there are too many."""
     arrays = {"slot_index": np.array([5, -1, 2, 7]), "todo": np.array([9, 8])}
-    for batch_size, multiple in ((3, 3), (2, 1)):
+    for batch_size, multiple in ((3, 3), (2, 1), (8, 3)):
       work = self.pool([], batch_size, multiple)
       work.restore(arrays)
       self.assertEqual(list(work._todo), [2, 5, 7, 8, 9])
@@ -168,6 +181,26 @@ class PoolTest(absltest.TestCase):
     work = self.pool([])
     work.restore({"slot_index": np.full(4, -1), "todo": np.array([3])})
     self.check(self.run_all(work), [3])
+
+  def test_slots_that_fit_are_taken_over(self):
+    """Of three at most there are four, where there are four devices."""
+    work = self.pool(np.arange(12))
+    work.step()
+    again = self.pool([], batch_size=3, multiple=4)
+    again.restore(work.arrays())
+    np.testing.assert_array_equal(again._index, work._index)
+    self.check(self.run_all(again), work._todo.tolist()
+               + work._index[work._index >= 0].tolist())  # fmt: skip
+
+  def test_numbers_of_slots(self):
+    """(examples, batch size, devices): rounds of one size, few slots idle."""
+    for args, want in (
+      ((40, 32), 20), ((64, 32), 32), ((65, 32), 24), ((33, 32), 20),
+      ((5, 32), 8), ((12, 32), 12), ((13, 32), 16), ((0, 32), 8), ((9, 4), 4),
+      ((1, 2), 2), ((10, 6), 6), ((12, 32, 3), 12), ((13, 32, 3), 18),
+      ((10, 32, 8), 16), ((2, 3, 4), 4),
+    ):  # fmt: skip
+      self.assertEqual(pool.num_slots(*args), want, args)
 
   def test_rounding_up(self):
     for count, multiple, want in ((0, 4, 0), (1, 4, 4), (4, 4, 4), (5, 4, 8)):

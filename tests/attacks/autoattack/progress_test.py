@@ -46,6 +46,18 @@ class ProgressTest(absltest.TestCase):
     self.assertFalse(found.load())
     found.robust[0] = False
     self.assertTrue(found.correct[0])
+    self.assertEqual(found.broken_by.dtype, np.int32)
+    for name in ("queries", "gradients", "zero_gradients",
+                 "nonfinite_gradients"):  # fmt: skip
+      self.assertEqual(getattr(found, name).dtype, np.int64)
+
+  def test_of_another_model(self):
+    path = toys.folder(self) / progress.FILE
+    begin(path=path).save({})
+    other = progress.Progress.begin({"eps": 0.5}, LOGITS + 1, X, Y, 2,
+                                    path=path)  # fmt: skip
+    with self.assertRaisesRegex(ValueError, "progress of another model"):
+      other.load()
 
   def test_what_is_recorded(self):
     found = begin()
