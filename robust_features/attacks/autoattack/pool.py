@@ -58,7 +58,7 @@ def num_slots(count: int, batch_size: int, multiple: int = 1) -> int:
     multiple: Of this the slots are a multiple.
   """
   rounds = max(-(-count // batch_size), 1)  # All of them equally large.
-  each = max(-(-count // rounds), min(_SMALLEST, batch_size))
+  each = max(-(-count // rounds), _SMALLEST)
   fitting = round_up(each, round_up(_STEP, multiple))
   return min(fitting, round_up(batch_size, multiple))
 
