@@ -82,7 +82,9 @@ RELATED = {
     "study/kinds/reckoning_test.py study/kinds/smoke_test.py "
     "study/derived_test.py"
   ),
-  "study/kinds/carlini_wagner": "strong_attacks_test.py",
+  "study/kinds/carlini_wagner": (
+    "study/kinds/reckoning_test.py strong_attacks_test.py"
+  ),
   "study/kinds/compared": "study/compared_kinds_test.py",
   "study/kinds/curve": "study/compared_kinds_test.py",
   "study/kinds/error_minimising": "error_minimising_test.py",

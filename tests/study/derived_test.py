@@ -74,7 +74,10 @@ class DerivedTest(parameterized.TestCase):
     cls.folder = pathlib.Path(folder)
     toy_study.write_npz(cls.folder)
     cls.workdir = cls.folder / "run"
-    cls.results = run.run(config(cls.folder), cls.workdir)
+    key = mock.patch.object(Study, "key", autospec=True, side_effect=Study.key)
+    with key as drawn:
+      cls.results = run.run(config(cls.folder), cls.workdir)
+    cls.drawn = {call.args[1] for call in drawn.call_args_list}
     cls.study = Study(parse(config(cls.folder)), cls.workdir)
     cls.data = cls.study.dataset("D", "train")
     logits = evaluate.predict(*cls.study.model("base"), cls.data.images, 32)
@@ -101,6 +104,13 @@ class DerivedTest(parameterized.TestCase):
     want = np.sort(np.argsort(logits.max(axis=1) - own, kind="stable")[:8])
     found = self.set("top")
     np.testing.assert_array_equal(found.images, self.data.images[want])
+
+  def test_who_draws_draws_by_its_own_name(self):
+    self.assertEqual(
+      self.drawn,
+      {"base", "d_rand", "eval_base", "eval_base_again", "shuffled", "mixed",
+       "longer", "dealt", "noise", "shared", "transfer"},
+    )  # fmt: skip
 
   def test_classes_and_first(self):
     self.assertEqual(set(self.set("two").labels), {0, 2})

@@ -162,6 +162,22 @@ class ResultsTest(StudyTestCase):
     # Where they lay, which is no field of a stage.
     self.assertEqual(kept["config"]["data_dir"], str(self.data))
 
+  def test_examples_are_the_first_of_each_class(self):
+    made = study(toy_study.config(self.data), self.whole)
+    data, found = (made.dataset(name, "train") for name in ("D", "d_rand"))
+    _, first = np.unique(data.labels, return_index=True)
+    with np.load(self.whole / "d_rand" / "examples.npz") as shown:
+      for name, want in (
+        ("original", ds.to_float(data.images[first])),
+        ("constructed", ds.to_float(found.images[first])),
+        ("old", data.labels[first]), ("new", found.labels[first]),
+      ):  # fmt: skip
+        np.testing.assert_array_equal(shown[name], want)
+    self.assertEqual(
+      self.results["data_sets"]["d_rand"]["class_names"],
+      list(data.class_names),
+    )
+
   def test_keys_are_of_the_seed_and_the_name(self):
     def key(name, seed):
       made = study(toy_study.config(self.data, seed=seed), self.whole)

@@ -6,9 +6,14 @@ import numpy as np
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import recipes
+from robust_features import recipes, strong_attacks
 from robust_features.study import settings
-from robust_features.study.kinds import KINDS, construct, resident
+from robust_features.study.kinds import (
+  KINDS,
+  carlini_wagner,
+  construct,
+  resident,
+)
 from robust_features.study.kinds.subject import num_sampled
 from robust_features.study.parse import parse
 
@@ -73,6 +78,11 @@ class WorkTest(parameterized.TestCase):
       made = recipes.construct_stage("m", made, repel=repel)
       want = images, gradients, 2.0 * gradients + 6.0 * images
       self.assertEqual(work(made), want, fields)
+
+  def test_carlini_wagner(self):
+    made = recipes.carlini_wagner_stage("m", recipes.evaluation())
+    made.attack.num_steps, made.attack.num_searches = 7, 3
+    self.assertEqual(work(made), (100, 2100, 4200))
 
   def test_evaluate(self):
     evaluation = recipes.evaluation(num_steps=3, eps=(0.25, 0.5))
@@ -152,6 +162,35 @@ class RunTest(absltest.TestCase):
       self.assertEqual(found, {"of": 9})
       ((_, kept), _) = save.call_args
       np.testing.assert_array_equal(kept.images, data.images[:num])
+
+  def test_nearest_errors_in_numbers(self):
+    """Zero is an error already; where none was found none is counted."""
+    made = stage(recipes.carlini_wagner_stage("m", recipes.evaluation()))
+    data = toys.dataset(4)
+    for distances, accuracy, robust, median in (
+      ([0.0, 0.25, 0.5, np.inf], 0.75, [0.5, 0.25], 0.375),
+      ([0.0, 0.0, np.inf, np.inf], 0.5, [0.5, 0.5], None),
+    ):
+      with (
+        mock.patch.object(
+          carlini_wagner, "subject", return_value=("net", "weights", data)
+        ),
+        mock.patch.object(
+          strong_attacks, "nearest_errors",
+          return_value=(np.array(distances), 0.125),
+        ) as nearest,
+      ):  # fmt: skip
+        found = KINDS["carlini_wagner"].run(
+          mock.Mock(), "s", made, toys.folder(self)
+        )
+      self.assertEqual(nearest.call_args.args[4], made.evaluate.batch_size)
+      self.assertEqual(found["accuracy"], accuracy)
+      self.assertEqual(
+        found["robust_accuracy"],
+        dict(zip(("0.25", "0.5"), robust, strict=True)),
+      )
+      self.assertEqual(found["median_distance"], median)
+      self.assertEqual(found["attack"]["nonfinite_gradient_fraction"], 0.125)
 
   def test_nothing_is_kept(self):
     data = toys.dataset(9)
