@@ -15,7 +15,7 @@ from robust_features.runtime import logs
 class LoggerTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.folder = toys.folder(self) / "run"
+    self.folder = toys.folder(self) / "new" / "run"
     self.path = self.folder / "metrics.jsonl"
 
   def records(self):
@@ -52,6 +52,18 @@ class LoggerTest(absltest.TestCase):
     self.write([20], first_step=15)
     self.assertEqual([r["step"] for r in self.records()], [5, 10, 20])
 
+  def test_lines_are_dropped_at_once_or_not_at_all(self):
+    """By this process alone: the others do not come here."""
+    self.write([5, 10])
+    with (
+      mock.patch("os.replace", side_effect=OSError),
+      mock.patch.object(logs.files.processes, "agree") as agree,
+      self.assertRaises(OSError),
+    ):
+      logs.Logger(self.folder, 5)
+    agree.assert_not_called()
+    self.assertEqual([r["step"] for r in self.records()], [5, 10])
+
   def test_the_board_is_told_the_step_and_what_of_before_is_void(self):
     with mock.patch.object(logs.board, "writer") as writer:
       logger = logs.Logger(self.folder, 10)
@@ -68,6 +80,7 @@ class LoggerTest(absltest.TestCase):
   def test_without_a_board(self):
     with mock.patch.object(logs.board, "is_installed", return_value=False):
       self.write([5])
+      logs.Logger(self.folder, 5).images(5, "grid", np.zeros((1, 1, 3)))
     self.assertEqual([r["step"] for r in self.records()], [5])
     self.assertFalse((self.folder / "tensorboard").exists())
 
@@ -136,7 +149,9 @@ class ClockTest(absltest.TestCase):
     found = self.lines(25)
     self.assertNotIn("\r", found)
     self.assertBetween(len(found.splitlines()), 2, 5)
-    self.assertRegex(found, r"^name: \d+ of 10 steps, .* left, loss 1.0\n")
+    self.assertRegex(
+      found, r"^name: \d+ of 10 steps, \d\d:\d\d gone, .* left, loss 1.0\n"
+    )
 
   def test_a_terminal_gets_a_bar(self):
     self.assertIn("\r", self.lines(1, isatty=True))
@@ -153,7 +168,8 @@ class ClockTest(absltest.TestCase):
       self.assertLen(stream.getvalue().splitlines(), 1)
       bar.display()
       self.assertLen(stream.getvalue().splitlines(), 1)
-      bar.display("a message")
+      for _ in range(4):
+        bar.display("a message")
       self.assertLen(stream.getvalue().splitlines(), 1)
 
   def test_bars_and_lines_of_the_first_process_alone(self):
