@@ -23,6 +23,9 @@ class BatchesTest(parameterized.TestCase):
     real = np.concatenate([part[:count] for part, count in found])
     np.testing.assert_array_equal(real, [3, 4, 5, 6, 9])
     self.assertTrue(all(len(part) == 2 for part, _ in found))
+    # The last one is repeated.
+    ((part, _),) = batching.batches(np.array([3, 4]), 4)
+    np.testing.assert_array_equal(part, [3, 4, 4, 4])
 
   @parameterized.parameters(
     (250, 53, 54), (16, 53, 16), (15, 53, 16), (8, 3, 4), (4, 4, 4), (1, 9, 2)
@@ -61,6 +64,8 @@ class MapBatchesTest(parameterized.TestCase):
     found = batching.map_batches(function, indices, 2, feed=feed)
     np.testing.assert_array_equal(found, [5, 3, 16])
     self.assertEqual(order, [("first", 1), ("second", 2)])
+    with self.assertRaises(ValueError):  # Too little for all batches.
+      batching.map_batches(function, indices, 2, feed=lambda _: [("first", 1)])
 
   def test_a_batch_is_fetched_while_the_next_one_runs(self):
     order = []

@@ -111,6 +111,8 @@ class GridTest(absltest.TestCase):
     )
 
   def test_grey_becomes_rgb_and_floats_are_clipped(self):
+    levels = np.full((1, 2, 2, 3), 7, np.uint8)
+    np.testing.assert_array_equal(logs.grid([levels])[:2, :2], levels[0])
     image = np.array([[-1.0, 2.0]], np.float32).reshape(1, 1, 2, 1)
     found = logs.grid([image])
     np.testing.assert_array_equal(found[0, 0], [0, 0, 0])
@@ -170,6 +172,7 @@ class ClockTest(absltest.TestCase):
       self.assertLen(stream.getvalue().splitlines(), 1)
       for _ in range(4):
         bar.display("a message")
+      bar.clear()
       self.assertLen(stream.getvalue().splitlines(), 1)
 
   def test_bars_and_lines_of_the_first_process_alone(self):
