@@ -21,7 +21,7 @@ import numpy as np
 from robust_features import attacks, evaluate, models, objectives, whole_set
 from robust_features.attacks import geometry
 from robust_features.data import dataset as ds
-from robust_features.runtime import preemption, sharding
+from robust_features.runtime import paths, preemption, sharding
 from robust_features.runtime.logs import progress
 from robust_features.runtime.measured import Measured
 
@@ -201,7 +201,7 @@ def make(
     ValueError: As `perturbations` does.
     preemption.Stopped: If the process was asked to stop.
   """
-  directory = pathlib.Path(directory)
+  directory = paths.folder(directory, "directory")
   delta = perturbations(
     cfg, model, variables, dataset, key, name, Measured(directory / "classes")
   )

@@ -45,7 +45,7 @@ from robust_features.construct_step import (
 )
 from robust_features.data import constructed, streaming
 from robust_features.data import dataset as ds
-from robust_features.runtime import batching, sharding
+from robust_features.runtime import batching, paths, sharding
 from robust_features.runtime.logs import Stopwatch, grid, progress
 
 __all__ = ["ConstructConfig", "construct", "preset"]
@@ -105,6 +105,7 @@ def construct(
     attacks.check_radius(
       "attack.eps", cfg.attack.eps, cfg.attack.norm, dataset.image_shape
     )
+  directory = paths.folder(directory, "directory")
   writer = constructed.Writer(directory, origin)
   size = dataset.num_examples * cfg.examples_per_image
   bounds = range(0, size, cfg.shard_size)

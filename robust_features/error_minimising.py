@@ -34,7 +34,13 @@ from robust_features.error_minimising_step import (
   descend,
   train,
 )
-from robust_features.runtime import batching, preemption, processes, sharding
+from robust_features.runtime import (
+  batching,
+  paths,
+  preemption,
+  processes,
+  sharding,
+)
 from robust_features.runtime.checkpoint import Checkpoints
 from robust_features.runtime.logs import Stopwatch, progress
 
@@ -88,7 +94,7 @@ def make(
       loss is not finite.
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
-  directory = pathlib.Path(directory)
+  directory = paths.folder(directory, "directory")
   ds.check(dataset)
   models.check(model, dataset.image_shape, dataset.num_classes)
   check_fit(cfg, dataset.num_examples, dataset.image_shape)

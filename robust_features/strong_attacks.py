@@ -12,7 +12,7 @@ import numpy as np
 from robust_features import attacks, evaluate, models
 from robust_features.attacks import autoattack, carlini_wagner
 from robust_features.data import dataset as ds
-from robust_features.runtime import batching, preemption, sharding
+from robust_features.runtime import batching, paths, preemption, sharding
 from robust_features.runtime.logs import progress
 from robust_features.runtime.measured import Measured
 
@@ -72,6 +72,7 @@ def auto_attack(
     ValueError: If a radius exceeds the box, or outputs are not finite.
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
+  directory = paths.folder(directory, "directory")
   logits_fn = jax.tree_util.Partial(_logits_fn(model), variables)
   x = np.asarray(ds.to_float(dataset.images))
   bar = progress(0, name)
@@ -94,7 +95,7 @@ def auto_attack(
         attacks=cfg.attacks,
         budget=cfg.budget,
         sharding=sharding.over_data(),
-        workdir=pathlib.Path(directory) / f"eps_{eps:g}",
+        workdir=directory / f"eps_{eps:g}",
         save_now=preemption.pending,
         progress=report,
       )

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from robust_features import attacks, evaluate, models
 from robust_features.data import augment, lazy, streaming
 from robust_features.data import dataset as ds
-from robust_features.runtime import preemption, processes, sharding
+from robust_features.runtime import paths, preemption, processes, sharding
 from robust_features.runtime.checkpoint import (
   Checkpoints,
   digest,
@@ -186,7 +186,7 @@ def train(
       (the last good checkpoint stays).
     preemption.Stopped: If the process was asked to stop, once all is saved.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.folder(workdir, "workdir")
   ds.check(train_set, where="training set")
   if validation_set.num_examples:
     ds.check(validation_set, where="validation set")

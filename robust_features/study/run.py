@@ -8,6 +8,7 @@ from robust_features.runtime import (
   compilation,
   files,
   logs,
+  paths,
   preemption,
   processes,
 )
@@ -36,7 +37,7 @@ def run(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
     config: As made by a file of `configs/`.
     workdir: Where everything goes; made if missing.
   """
-  return complete(Study(parse(config), pathlib.Path(workdir)))
+  return complete(Study(parse(config), paths.folder(workdir, "workdir")))
 
 
 def complete(

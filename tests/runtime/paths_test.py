@@ -1,11 +1,24 @@
 """What users write for a path, and folders that cannot be written."""
 
+import dataclasses
 import pathlib
 
+import jax
+import numpy as np
+import toy_study
 import toys
 from absl.testing import absltest, parameterized
 
-from robust_features import trained
+from robust_features import (
+  attacks,
+  class_perturbation,
+  construct,
+  error_minimising,
+  strong_attacks,
+  train,
+  trained,
+)
+from robust_features.attacks import autoattack
 from robust_features.data import (
   constructed,
   image_folder,
@@ -14,8 +27,10 @@ from robust_features.data import (
   restricted_imagenet,
   tfds_source,
 )
+from robust_features.data import dataset as ds
 from robust_features.pytorch import import_checkpoint
 from robust_features.runtime import command, paths
+from robust_features.study import run
 
 
 class ResolveTest(parameterized.TestCase):
@@ -64,6 +79,50 @@ class LoadersTest(parameterized.TestCase):
   def test_what_a_path_means(self, load):
     with self.assertRaisesRegex(ValueError, "got 'gs://b/x'; mount the bucket"):
       load("gs://b/x")
+
+
+class DriversTest(absltest.TestCase):
+  """What writes into a folder says so before it has worked for it."""
+
+  def test_a_bucket(self):
+    model, data, key = toys.Linear(3), toys.dataset(12), jax.random.key(0)
+    variables = toys.linear_variables(np.zeros((192, 3), np.float32))
+    attack, where = attacks.AttackConfig("l2", 0.5, 0.1, 1), "gs://b/x"
+    fixed = dataclasses.replace(attack, keep_best=False)
+    for work in (
+      lambda: train.train(
+        toys.recipe(), train.RunConfig(), model, data, data, where, key
+      ),
+      lambda: construct.construct(
+        construct.preset("det", attack), model, variables, data, data, where,
+        key, {},
+      ),
+      lambda: class_perturbation.make(
+        class_perturbation.ClassPerturbationConfig(
+          fixed, "next", 4, "uint8", 4, 4
+        ),
+        model, variables, data, where, key, {},
+      ),
+      lambda: error_minimising.make(
+        error_minimising.ErrorMinimisingConfig(
+          fixed, 1, 4, 0.1, 0.9, 0.0, 0.5, 1, "uint8", 4, 4
+        ),
+        model, data, where, key, {},
+      ),
+      lambda: strong_attacks.auto_attack(
+        model, variables, data,
+        strong_attacks.AutoAttackConfig(
+          "l2", (0.5,), ("square",), autoattack.Budget(), 4
+        ), key, where, "a",
+      ),
+      lambda: autoattack.run(
+        lambda x: x.reshape(len(x), -1)[:, :3], ds.to_float(data.images),
+        data.labels, norm="l2", eps=0.5, key=key, workdir=where,
+      ),
+      lambda: run.run(toy_study.config("."), where),
+    ):  # fmt: skip
+      with self.assertRaisesRegex(ValueError, "got 'gs://b/x'; mount the buck"):
+        work()
 
 
 class WritingTest(absltest.TestCase):

@@ -33,7 +33,7 @@ from robust_features.attacks.autoattack import (
 )
 from robust_features.attacks.autoattack.progress import FILE, Progress, identity
 from robust_features.attacks.autoattack.result import AutoAttackResult
-from robust_features.runtime import processes
+from robust_features.runtime import paths, processes
 from robust_features.runtime.sharding import fetch, place
 
 __all__ = [
@@ -171,7 +171,7 @@ def run(
     (model.args, model.keywords), x, victim.y, key, norm=norm,
     eps=float(eps), attacks=list(names), **dataclasses.asdict(budget),
   )  # fmt: skip
-  path = None if workdir is None else pathlib.Path(workdir) / FILE
+  path = None if workdir is None else paths.folder(workdir, "workdir") / FILE
   report = progress or (lambda line: None)
   saved = Progress.begin(
     who, victim.logits, x, victim.y, len(names), path=path,
