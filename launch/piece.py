@@ -32,7 +32,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from robust_features.recipes import config_file
-from robust_features.runtime import paths
+from robust_features.runtime import files, paths
 from robust_features.runtime.command import Parser
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -122,7 +122,8 @@ def collect(
 ) -> None:
   """Copies what is small and worth keeping."""
   out.mkdir(parents=True, exist_ok=True)
-  (out / _PROGRESS).write_text(json.dumps(found, indent=2) + "\n")
+  content = json.dumps(found, indent=2) + "\n"
+  files.write_here(out / _PROGRESS, content.encode())
   for name in ("results.json", "results.md", "report.html"):
     if (workdir / name).is_file():
       shutil.copy(workdir / name, out / name)

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from robust_features.recipes import config_file
-from robust_features.runtime import command, paths
+from robust_features.runtime import command, files, paths
 from robust_features.study import publish
 from robust_features.study.report import spread, tables
 
@@ -342,8 +342,9 @@ def main(argv: list[str] | None = None) -> None:
   failed = run_all(runs)
   summary = collect(args.config, runs)
   text = markdown(summary)
-  (workdir / "sweep.json").write_text(json.dumps(summary, indent=2) + "\n")
-  (workdir / "sweep.md").write_text(text)
+  content = json.dumps(summary, indent=2) + "\n"
+  files.write_here(workdir / "sweep.json", content.encode())
+  files.write_here(workdir / "sweep.md", text.encode())
   command.show(text)
   if failed:
     sys.exit(f"error: failed: {', '.join(run.name for run in failed)}")

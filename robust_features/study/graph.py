@@ -26,7 +26,7 @@ import jax
 from robust_features import attacks, models, train, trained
 from robust_features.data import dataset as ds
 from robust_features.data import sources
-from robust_features.runtime import files, sharding
+from robust_features.runtime import files
 from robust_features.study import folder, provenance, settings
 from robust_features.study.report import tables
 
@@ -334,9 +334,7 @@ class Study:
     """Returns the shape (H, W, C) of the images that a stage works on."""
     data = self.plan.nodes[name].stage.data
     if data in self.plan.data:
-      splits = self.splits(data)
-      part = splits.train if splits.train.num_examples else splits.test
-      return part.image_shape
+      return self.splits(data).train.image_shape  # Of no images, too.
     return self.image_shape(data)
 
   def num_images(self, data: str, split: str) -> int:
@@ -357,8 +355,7 @@ class Study:
     kind, stage, _, _ = self.plan.nodes[name]
     assert_makes(kind, "model")
     self.require(name)
-    found = kind.open(self, name, stage, which)  # pyright: ignore[reportOptionalCall]
-    return found._replace(variables=sharding.replicate(found.variables))
+    return kind.open(self, name, stage, which)  # pyright: ignore[reportOptionalCall]
 
   def model(self, name: str, which: str = "last") -> tuple[models.Model, Any]:
     """Returns (network, variables) of the model that a stage made."""
