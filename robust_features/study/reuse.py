@@ -34,11 +34,12 @@ def take(study: Study, names: list[str], where: pathlib.Path | None) -> None:
   processes.wait("links are whole")
   others = _others(study, where)
   for name in names if others else ():
-    if study.state(name) or not _has_parents(study, name):
+    here = study.workdir / name
+    if study.state(name) or _is_foreign(here) or not _has_parents(study, name):
       continue
     found = _find(study, name, others)
     if found and processes.is_first():
-      _link(found, study.workdir / name)
+      _link(found, here)
     processes.wait(f"{name} is taken")
     if found:
       logs.say(f"{name}: taken from {found}")
@@ -51,6 +52,13 @@ def _drop_lost(path: pathlib.Path) -> None:
   done = (there / "result.json").exists()
   if path.is_symlink() and is_a_runs and not done:
     path.unlink()
+
+
+def _is_foreign(path: pathlib.Path) -> bool:
+  """Returns whether a folder holds files, and none that a stage begins with."""
+  if not path.exists() or (path / "config.json").exists():
+    return False
+  return not path.is_dir() or any(path.iterdir())
 
 
 def _has_parents(study: Study, name: str) -> bool:

@@ -86,6 +86,17 @@ class ReuseTest(absltest.TestCase):
     self.assertTrue((folder / "eval_base" / "result.json").exists())
     self.assertEmpty(list(elsewhere.iterdir()))
 
+  def test_what_is_no_stage_s_is_not_removed(self):
+    photos = self.runs / "second" / "base"
+    photos.mkdir(parents=True)
+    (photos / "one.jpg").write_text("a photograph")
+    self.complete("second", self.runs)
+    self.assertEqual((photos / "one.jpg").read_text(), "a photograph")
+    self.assertTrue((photos / "result.json").exists())
+    (self.runs / "third" / "base").mkdir(parents=True)
+    self.complete("third", self.runs)
+    self.assertIn("base", self.linked("third"))
+
   def test_a_stage_that_another_run_makes_again_is_not_worked_on(self):
     self.complete("second", self.runs)
     there = self.runs / "first" / "base"
