@@ -79,8 +79,8 @@ RELATED = {
   "study/config_text": "study/graph_test.py",
   "study/folder": "study/folder_test.py study/graph_test.py",
   "study/kinds/": (
-    "study/kinds/reckoning_test.py study/kinds/smoke_test.py "
-    "study/derived_test.py"
+    "study/kinds/reckoning_test.py study/kinds/asked_test.py "
+    "study/kinds/smoke_test.py study/derived_test.py"
   ),
   "study/kinds/carlini_wagner": (
     "study/kinds/reckoning_test.py strong_attacks_test.py"
@@ -88,10 +88,22 @@ RELATED = {
   "study/kinds/compared": "study/compared_kinds_test.py",
   "study/kinds/curve": "study/compared_kinds_test.py",
   "study/kinds/error_minimising": "error_minimising_test.py",
-  "study/kinds/evaluate": "study/report/report_test.py",
-  "study/kinds/fourier_map": "study/compared_kinds_test.py fourier_test.py",
-  "study/kinds/pictures": "study/pictures_kind_test.py",
+  "study/kinds/evaluate": (
+    "study/kinds/evaluate_test.py study/kinds/asked_test.py "
+    "study/kinds/reckoning_test.py study/kinds/smoke_test.py "
+    "study/report/report_test.py"
+  ),
+  "study/kinds/fourier_map": (
+    "study/kinds/changes_test.py study/kinds/asked_test.py "
+    "study/kinds/smoke_test.py study/compared_kinds_test.py fourier_test.py"
+  ),
+  "study/kinds/imported": "study/kinds/reckoning_test.py trained_test.py",
+  "study/kinds/pictures": (
+    "study/kinds/asked_test.py study/kinds/smoke_test.py "
+    "study/pictures_kind_test.py"
+  ),
   "study/kinds/spatial": (
+    "study/kinds/changes_test.py study/kinds/asked_test.py "
     "study/kinds/smoke_test.py study/compared_kinds_test.py"
   ),
   "study/kinds/statements": "study/theory_kinds_test.py",

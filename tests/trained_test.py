@@ -4,15 +4,17 @@ import json
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import jax
 import numpy as np
 import toys
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from robust_features import evaluate, models, recipes, trained
 from robust_features.runtime import checkpoint
-from robust_features.study import graph, run
+from robust_features.study import graph, run, settings
+from robust_features.study.kinds import KINDS
 from robust_features.study.parse import parse
 
 
@@ -157,6 +159,66 @@ class RefusalTest(absltest.TestCase):
   def test_last_or_best(self):
     with self.assertRaisesRegex(ValueError, "'last' or 'best', got 'first'"):
       trained.load(self.folder, "first")
+
+
+def imported(**changes):
+  """Returns a stage that imports a folder `there`."""
+  fields = dict(recipes.imported_stage("there", **changes).items())
+  stage = KINDS[fields.pop("kind")].stage
+  return settings.build(stage, fields, "stages.s")
+
+
+class KindTest(parameterized.TestCase):
+  def opened(self, **fields):
+    variables = {"params": {"w": np.ones((2, 3))}, "stats": {"m": np.ones(5)}}
+    cfg = models.ModelConfig("cnn", **fields)
+    return trained.Trained(cfg, variables, {"source": "a.pt"})
+
+  def test_what_is_kept_and_opened(self):
+    made = imported(dtype="bfloat16")
+    opened = self.opened(width=4)
+    digest = checkpoint.digest(opened.variables)
+    asked = mock.Mock(workdir="run")
+    with mock.patch.object(trained, "load", return_value=opened) as load:
+      result = KINDS["imported"].run(asked, "s", made, "folder")
+      asked.require.return_value = result
+      found = KINDS["imported"].open(asked, "s", made, "best")
+      self.assertEqual(KINDS["imported"].network(None, made), opened.config)
+      asked.require.return_value = result | {"digest": "other"}
+      with self.assertRaisesRegex(ValueError, "there holds another model"):
+        KINDS["imported"].open(asked, "s", made, "last")
+    load.assert_called_with("there")
+    self.assertEqual(result["num_params"], 6)
+    self.assertEqual(result["digest"], digest)
+    self.assertEqual(result["origin"], {"source": "a.pt"})
+    self.assertEqual((result["model"]["width"], result["model"]["dtype"]),
+                     (4, "bfloat16"))  # fmt: skip
+    self.assertEqual(found.config.dtype, "bfloat16")
+    self.assertIs(found.variables, opened.variables)
+
+  @parameterized.parameters(
+    ("cnn", 3, 10, True), ("cnn", 1, 10, True), ("cnn", 2, 10, False),
+    ("cnn", 3, 11, False), ("own:net", 2, 10, True),
+    ("own:net", 3, 11, False),
+  )  # fmt: skip
+  def test_classes_and_colours_must_fit(self, name, colours, classes, fine):
+    made = imported()
+    cfg = mock.Mock(mean=colours * (0.5,), num_classes=classes)
+    cfg.name = name
+    asked = mock.Mock()
+    asked.image_shape.return_value = 8, 9, 3
+    asked.num_classes.return_value = 10
+    with mock.patch.object(
+      trained, "load", return_value=trained.Trained(cfg, {}, {})
+    ):
+      if fine:
+        KINDS["imported"].preflight(asked, "s", made)
+        return
+      with self.assertRaisesRegex(
+        ValueError, f"s.checkpoint is a model of {classes} classes and "
+        f"{colours} colours, but data.D has 10 and 3",
+      ):  # fmt: skip
+        KINDS["imported"].preflight(asked, "s", made)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ class Stage(Subject):
     paper: The row of `study.paper` printed beside it where the data are the
       paper's; empty for none.
     control_of: The row whose claim this one could refute; empty for none.
-    label_shifts: Further ones, whose accuracies are shown beside the first.
+    label_shifts: Further ones, each added to the labels as they are in `data`;
+      their accuracies are shown beside the first.
     evaluate: The attack.
   """
 
@@ -70,7 +71,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     "confusion": found.confusion,
     "shifted_accuracy": {
       str(shift): evaluation.on_shifted_labels(
-        found.confusion, data.num_classes, shift
+        found.confusion, data.num_classes, shift - stage.label_shift
       )
       for shift in stage.label_shifts
     },
@@ -116,18 +117,20 @@ def _report(rows: Any):
 
 def _class_report(rows: Any):
   """Returns the accuracy of each class where classes differ in size."""
-  uneven = [row for row in rows if tables.is_uneven(row)]
-  if not uneven:
-    return []
-  lines = [["model", *uneven[0]["class_names"]]]
-  for row in uneven:
+  by_classes: dict[tuple[str, ...], list[list[str]]] = {}
+  for row in filter(tables.is_uneven, rows):
+    names = tuple(row["class_names"])
+    lines = by_classes.setdefault(names, [["model", *names]])
     own = map(tables.percent, tables.class_accuracies(row))
     lines.append([row["title"], *own])
     lines += [
       [f"{row['title']}, eps={eps}", *map(tables.percent, values)]
       for eps, values in row["class_robust_accuracy"].items()
     ]
-  return [("Accuracy of each class", [tables.aligned(lines)])]
+  found = [
+    text for t in by_classes.values() for text in (tables.aligned(t), "")
+  ]
+  return [("Accuracy of each class", found[:-1])] * bool(found)
 
 
 def _control_report(rows: Any):

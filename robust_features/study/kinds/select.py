@@ -82,7 +82,7 @@ def _indices(study: Study, stage: Stage, data: ds.Dataset) -> np.ndarray:
     seen = study.dataset(stage.judged, stage.split)
   logits = evaluate.predict(
     *study.model(stage.model, stage.which), seen.images, _BATCH
-  )[: data.num_examples]
+  )
   if stage.by == "margin":
     margins = select.margins(logits, data.labels)
     return select.extreme(margins, stage.fraction, stage.end)
