@@ -20,12 +20,16 @@ from robust_features.recipes import config_file
 from robust_features.runtime import (
   command,
   files,
+  memory,
   paths,
   preemption,
   processes,
   xla_flags,
 )
 
+_STREAM = (
+  "set data.NAME.streamed to True for a large set, which then stays on the disk"
+)
 _CONFIG = flags.DEFINE_string(
   "config", None,
   "FILE, FILE:variant or the name of a shipped config, such as quickstart; "
@@ -184,8 +188,12 @@ def main(overrides: dict[str, str], argv: list[str]) -> None:
   except preemption.Stopped as stopped:
     sys.stderr.write(f"stopped by {stopped}; run the same command to go on\n")
     sys.exit(processes.STOPPED)
-  except (jax.errors.JaxRuntimeError, ValueError, OSError) as error:
+  except (
+    jax.errors.JaxRuntimeError, MemoryError, ValueError, OSError
+  ) as error:  # fmt: skip
     processes.end_if_lost(error)
+    if memory.is_short(error):
+      _fail(memory.explained(error, "the study", _STREAM))
     if isinstance(error, jax.errors.JaxRuntimeError):
       processes.fail_alone()
       raise

@@ -291,6 +291,17 @@ class BadInputTest(parameterized.TestCase):
       main._parse(["main", argument])
     flags.FLAGS.mark_as_parsed()
 
+  def test_too_little_memory_for_the_data(self):
+    error = MemoryError("Unable to allocate 9 TiB")
+    with mock.patch("robust_features.data.sources.load", side_effect=error):
+      line = self.refusal()
+    self.assertEqual(
+      line,
+      "error: the study needs more memory than there is (Unable to allocate 9 "
+      "TiB); set data.NAME.streamed to True for a large set, which then stays "
+      "on the disk",
+    )
+
   def test_an_argument_too_many(self):
     with self.assertRaisesRegex(SystemExit, "unknown argument 'more'"):
       main.main({}, ["main", "more"])

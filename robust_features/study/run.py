@@ -4,10 +4,13 @@ import pathlib
 import time
 from typing import Any
 
+import jax
+
 from robust_features.runtime import (
   compilation,
   files,
   logs,
+  memory,
   paths,
   preemption,
   processes,
@@ -19,6 +22,7 @@ from robust_features.study import (
   outlook,
   provenance,
   publish,
+  settings,
 )
 from robust_features.study.graph import Study
 from robust_features.study.kinds import KINDS
@@ -100,7 +104,13 @@ def _run_stages(study: Study, names: list[str]) -> None:
       line += ", done before" if state == "done" else f", goes on {state}"
     logs.say(line)
     start, mark = time.monotonic(), compilation.mark()
-    study.require(name)
+    try:
+      study.require(name)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+      if not memory.is_short(error):
+        raise
+      remedy = _less_memory(study, name)
+      raise memory.explained(error, f"stages.{name}", remedy) from None
     if state == "done":
       continue
     seconds = time.monotonic() - start
@@ -108,6 +118,21 @@ def _run_stages(study: Study, names: list[str]) -> None:
     working = seconds - compilation.since(mark)[1]
     left.finish(name, 0.0 if state else working)
     logs.say(f"{name}: {outlook.duration(seconds)}{left.text()}")
+
+
+def _less_memory(study: Study, name: str) -> str:
+  """Returns what makes a stage need less memory."""
+  config = study.plan.config.stages[name]
+  fields = settings.flatten(config, f"stages.{name}")
+  parts = f"stages.{name}.train.accumulate_steps"
+  if parts in fields:
+    remat = f"models.{config.architecture}.remat"
+    remedy = f"raise {parts} (now {fields[parts]}) or set {remat} to True"
+  else:
+    sizes = [f for f in fields if f.endswith("batch_size")]
+    lower = [f"lower {field} (now {fields[field]})" for field in sizes]
+    remedy = " or ".join(lower) or "take fewer images"
+  return f"{remedy}; what is done so far is kept"
 
 
 def _require_no_failure(results: dict[str, Any]) -> None:

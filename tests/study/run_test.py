@@ -1,13 +1,17 @@
 """A run: who may run in a folder, what is told of it, what it returns."""
 
+import dataclasses
 from unittest import mock
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import toy_study
 import toys
 from absl.testing import absltest
 
 from robust_features import recipes
-from robust_features.runtime import compilation, logs
+from robust_features.runtime import compilation, logs, memory
 from robust_features.runtime.workdir import hold
 from robust_features.study import graph, outlook, publish, run
 from robust_features.study.parse import parse
@@ -35,6 +39,44 @@ class RunTest(absltest.TestCase):
     found = run.complete(self.study, "few")
     self.assertEqual(found, self.study.require("few"))
     self.assertEqual(found["num_examples"], 5)
+
+  def test_too_little_memory_names_the_stage_and_what_needs_less(self):
+    """Of a device, where it is asked for really; of the machine."""
+    study = graph.Study(
+      parse(toy_study.config(self.folder)), self.folder / "whole"
+    )
+    kinds = {name: node.kind for name, node in study.plan.nodes.items()}
+
+    def allocate(*unused):
+      jnp.zeros((2**20, 2**20, 2**8)).block_until_ready()
+
+    def on_the_host(*unused):
+      np.ones((2**20, 2**20, 2**8))
+
+    for name, work, message in (
+      ("base", allocate, "raise stages.base.train.accumulate_steps .now 1. or "
+       "set models.main.remat to True; what is done so far is kept$"),
+      ("d_rand", on_the_host, "lower stages.d_rand.construct.batch_size .now 1"
+       "6.; what is done"),
+    ):  # fmt: skip
+      failing = dataclasses.replace(kinds[name], run=work)
+      node = study.plan.nodes[name]
+      with (
+        mock.patch.dict(study.plan.nodes, {name: node._replace(kind=failing)}),
+        self.assertRaisesRegex(
+          memory.OutOfMemoryError,
+          rf"^stages.{name} needs more memory than there is .*\d+.*; {message}",
+        ),
+      ):
+        run.complete(study, name)
+
+  def test_other_errors_of_jax_pass(self):
+    error = jax.errors.JaxRuntimeError("INTERNAL: a bug")
+    with (
+      mock.patch.object(graph.Study, "require", side_effect=error),
+      self.assertRaisesRegex(jax.errors.JaxRuntimeError, "INTERNAL: a bug"),
+    ):
+      run.complete(self.study)
 
   def test_compiling_is_told_if_there_was_any(self):
     for programs, seconds, said in ((3, 1.26, True), (0, 0.0, False)):
