@@ -188,7 +188,7 @@ class KindTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, "there holds another model"):
         KINDS["imported"].open(asked, "s", made, "last")
     load.assert_called_with("there")
-    self.assertEqual(result["num_params"], 6)
+    self.assertEqual((result["num_params"], result["seconds"]), (6, 0.0))
     self.assertEqual(result["digest"], digest)
     self.assertEqual(result["origin"], {"source": "a.pt"})
     self.assertEqual((result["model"]["width"], result["model"]["dtype"]),
@@ -213,6 +213,8 @@ class KindTest(parameterized.TestCase):
     ):
       if fine:
         KINDS["imported"].preflight(asked, "s", made)
+        asked.image_shape.assert_called_once_with("s")
+        asked.num_classes.assert_called_once_with("D")
         return
       with self.assertRaisesRegex(
         ValueError, f"s.checkpoint is a model of {classes} classes and "

@@ -35,15 +35,17 @@ class Stage:
 
 
 def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
-  del name
   data = study.dataset(stage.data, stage.split)
   model, variables = study.model(stage.model, stage.which)
   logits = evaluate.predict(model, variables, data.images, _BATCH)
   labels = logits.argmax(1).astype(np.int32)
-  result = derived.save(
-    directory, ds.make(data.images, labels, data.class_names)
-  )
-  return result | {"agreement": float((labels == data.labels).mean())}
+  seen = ds.make(
+    data.images, labels, data.class_names,
+    where=f"stages.{name}: what {stage.model} sees in {stage.data}",
+  )  # fmt: skip
+  return derived.save(directory, seen) | {
+    "agreement": float((labels == data.labels).mean())
+  }
 
 
 def _work(stage: Stage, num_images) -> Work:

@@ -74,7 +74,9 @@ def _check(plan: Plan, name: str, stage: Stage) -> None:
     )
 
 
-def _indices(study: Study, stage: Stage, data: ds.Dataset) -> np.ndarray:
+def _indices(
+  study: Study, name: str, stage: Stage, data: ds.Dataset
+) -> np.ndarray:
   if stage.by == "classes":
     return np.flatnonzero(np.isin(data.labels, stage.classes))
   seen = data
@@ -83,6 +85,11 @@ def _indices(study: Study, stage: Stage, data: ds.Dataset) -> np.ndarray:
   logits = evaluate.predict(
     *study.model(stage.model, stage.which), seen.images, _BATCH
   )
+  if logits.shape[1] < data.num_classes:
+    raise ValueError(
+      f"stages.{name}.model tells {logits.shape[1]} classes, but {stage.data} "
+      f"has {data.num_classes}; name a model of as many"
+    )
   if stage.by == "margin":
     margins = select.margins(logits, data.labels)
     return select.extreme(margins, stage.fraction, stage.end)
@@ -103,7 +110,7 @@ def _run(study: Study, name: str, stage: Stage, directory: pathlib.Path):
     count = min(stage.num_examples, data.num_examples)
     found = ds.take(data, np.arange(count))
   else:
-    found = ds.take(data, _indices(study, stage, data))
+    found = ds.take(data, _indices(study, name, stage, data))
   if not found.num_examples:
     raise ValueError(
       f"stages.{name} keeps none of the {data.num_examples} images of "

@@ -143,6 +143,25 @@ class DerivedTest(absltest.TestCase):
       np.testing.assert_array_equal(asked[2], judged.images)
       self.assertEqual(result, {"of": 6})
 
+  def test_a_model_of_other_classes(self):
+    """Of too few none can be right; what it sees beyond the set is none."""
+    for section, num, message in (
+      (recipes.select_stage("d", "wrong", model="m"), 2,
+       "^stages.s.model tells 2 classes, but d has 3;"),
+      (recipes.select_stage("d", "margin", model="m", fraction=0.5), 2,
+       "^stages.s.model tells 2 classes, but d has 3;"),
+      (recipes.relabel_stage("m", "d"), 4,
+       r"^stages.s: what m sees in d: labels must lie in \[0, 3\), got"),
+    ):  # fmt: skip
+      logits = np.eye(num)[[0, 1, 0, 1, 0, num - 1]]
+      with (
+        mock.patch.object(evaluate, "predict", return_value=logits),
+        self.assertRaisesRegex(ValueError, message),
+      ):
+        KINDS[section.kind].run(
+          study(d=toys.dataset(6)), "s", stage(section), "folder"
+        )
+
   def test_what_lies_in_memory(self):
     asked = mock.Mock()
     asked.streamed.return_value = False
@@ -175,6 +194,9 @@ class WorkTest(absltest.TestCase):
     return kind.work(made, lambda data, split: sizes[data, split])
 
   def test_each_part_of_its_own_set(self):
+    clean = recipes.evaluation(eps=())
+    made = recipes.evaluate_stage("m", "t", clean, data="T", split="train")
+    self.assertEqual(self.work(made), (200, 0, 200))
     made = recipes.probe_stage(
       "m", "D", split="train", test="T", test_split="test"
     )

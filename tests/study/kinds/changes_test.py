@@ -39,7 +39,7 @@ def study(**sets):
 class RunTest(absltest.TestCase):
   def run_kind(self, made, tables):
     """Runs a kind on tables of hits by the name of what is measured."""
-    data = toys.dataset(4)
+    data = toys.dataset(9)
     asked = study(D=data)
     asked.plan.config.seed = 0
 
@@ -53,11 +53,14 @@ class RunTest(absltest.TestCase):
     self.points = {}
     with (
       mock.patch.object(changes, "hits", side_effect=hits),
-      mock.patch.object(evaluate, "accuracy", side_effect=[0.75, 0.5]),
+      mock.patch.object(evaluate, "accuracy", side_effect=[0.75, 0.5]) as clean,
     ):
       found = KINDS[made.kind].run(
         asked, "stage", stage(made), pathlib.Path("f")
       )
+    for call in clean.call_args_list:  # Of the images that are changed.
+      self.assertEqual(call.args[:2], ("net", "weights"))
+      self.assertEqual(call.args[2].num_examples, found["num_examples"])
     self.assertEqual(list(found["models"]), ["a", "b"])
     self.assertEqual(found["num_examples"], 4)
     return found
@@ -65,7 +68,7 @@ class RunTest(absltest.TestCase):
   def test_spatial(self):
     grid = {"max_shift": 2.0, "num_shifts": 3, "max_angle": 40.0,
             "num_angles": 5, "batch_size": 30}  # fmt: skip
-    made = recipes.spatial_stage(("a", "b"), spatial=grid)
+    made = recipes.spatial_stage(("a", "b"), num_examples=4, spatial=grid)
     a, b = np.ones((2, 4, 3, 3, 5), bool)
     a[0, 0, 1, 2] = False  # Up.
     a[1, 1, 1, 4] = False  # Turned.
@@ -102,7 +105,7 @@ class RunTest(absltest.TestCase):
 
   def test_fourier_map(self):
     fields = {"eps": 1.0, "max_frequency": 1, "num_white": 2, "batch_size": 30}
-    made = recipes.fourier_map_stage(("a", "b"), num_examples=0, fourier=fields)
+    made = recipes.fourier_map_stage(("a", "b"), num_examples=4, fourier=fields)
     waves = np.ones((4, 5), bool)
     waves[0], waves[1, 0], waves[1:, 4] = False, False, False
     white = np.array([[1, 0], [1, 1], [1, 1], [1, 1]], bool)
