@@ -195,10 +195,12 @@ def _work(stage: Stage, num_images) -> Work:
   whole = num_images(stage.data, stage.split)
   images = num_sampled(stage.num_examples, whole)
   # Both kinds of example, shown to the source and to every target.
-  shown = 3.0 * (1 + len(stage.targets)) + len(stage.learners)
+  shown = 3.0 * (1 + len(stage.targets))
   climb = stage.transfer.attack
-  passes = 2.0 * climb.forward_passes() + shown
-  return Work(images, images * 2.0 * climb.gradients(), images * passes)
+  passes = images * (2.0 * climb.forward_passes() + shown)
+  # Learners see the whole split.
+  passes += whole * len(stage.learners)
+  return Work(images, images * 2.0 * climb.gradients(), passes)
 
 
 KIND = Kind(
