@@ -86,7 +86,9 @@ RELATED = {
     "study/kinds/reckoning_test.py strong_attacks_test.py"
   ),
   "study/kinds/compared": "study/compared_kinds_test.py",
-  "study/kinds/curve": "study/compared_kinds_test.py",
+  "study/kinds/curve": (
+    "study/compared_kinds_test.py study/kinds/curve_test.py"
+  ),
   "study/kinds/error_minimising": "error_minimising_test.py",
   "study/kinds/evaluate": (
     "study/kinds/evaluate_test.py study/kinds/asked_test.py "
@@ -107,7 +109,9 @@ RELATED = {
     "study/kinds/smoke_test.py study/compared_kinds_test.py"
   ),
   "study/kinds/statements": "study/theory_kinds_test.py",
-  "study/kinds/step_sweep": "study/report/report_test.py",
+  "study/kinds/step_sweep": (
+    "study/report/report_test.py study/kinds/subject_test.py"
+  ),
   "study/kinds/train": "study/derived_test.py study/train_kind_test.py",
   "study/kinds/transfer": "transfer_test.py",
   "study/kinds/usefulness": "study/theory_kinds_test.py",

@@ -85,7 +85,9 @@ def step_sweep_stage(model: str, settings: Any, steps: tuple[int, ...],
 
 def autoattack_stage(model: str, norm: str, eps: tuple[float, ...],
                      **changes: Any) -> Any:  # fmt: skip
-  """Returns standard AutoAttack on the first images of the test set.
+  """Returns standard AutoAttack on 1,000 images of the test set.
+
+  Every class has its share of them.
 
   Args:
     model: The train stage.
