@@ -11,6 +11,7 @@ import numpy as np
 import toy_study
 import toys
 from absl.testing import absltest, parameterized
+from kind_stages import stage
 from ml_collections import ConfigDict
 
 import robust_features
@@ -159,9 +160,8 @@ class EvaluateStageTest(absltest.TestCase):
   def test_noise_and_accuracy_alone_need_no_step(self):
     for fields in ({"num_restarts": 2}, {"eps": ()}, {"eps": (0.0,)}):
       attack = recipes.evaluation(num_steps=0, **fields)
-      section = recipes.evaluate_stage("base", "a row", attack)
-      del section["kind"]
-      settings.build(KINDS["evaluate"].stage, section, "stages.e")
+      made = stage(recipes.evaluate_stage("base", "a row", attack))
+      self.assertEqual(made.evaluate.num_steps, 0)
 
 
 class AutoAttackStageTest(parameterized.TestCase):

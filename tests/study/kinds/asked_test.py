@@ -3,10 +3,10 @@
 import pathlib
 from unittest import mock
 
-import jax
 import numpy as np
 import toys
 from absl.testing import absltest, parameterized
+from kind_stages import stage, study
 
 from robust_features import (
   evaluate,
@@ -16,22 +16,6 @@ from robust_features import (
 from robust_features.data import dataset as ds
 from robust_features.study import folder, settings
 from robust_features.study.kinds import KINDS, derived, resident
-
-
-def stage(section):
-  """Returns a section of a config as its kind's stage."""
-  fields = dict(section.items())
-  return settings.build(KINDS[fields.pop("kind")].stage, fields, "stages.s")
-
-
-def study(**sets):
-  """Returns a study of these sets, whose every model is ("net", "weights")."""
-  found = mock.Mock()
-  found.dataset.side_effect = lambda name, split: sets[name]
-  found.model.return_value = "net", "weights"
-  found.key.side_effect = lambda name: jax.random.key(len(name))
-  found.plan.data = {}
-  return found
 
 
 class Asked(Exception):

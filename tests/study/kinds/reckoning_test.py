@@ -5,9 +5,9 @@ from unittest import mock
 import numpy as np
 import toys
 from absl.testing import absltest, parameterized
+from kind_stages import stage
 
 from robust_features import recipes, strong_attacks
-from robust_features.study import settings
 from robust_features.study.kinds import (
   KINDS,
   carlini_wagner,
@@ -16,12 +16,6 @@ from robust_features.study.kinds import (
 )
 from robust_features.study.kinds.subject import num_sampled
 from robust_features.study.parse import parse
-
-
-def stage(section):
-  """Returns a section of a config as its kind's stage."""
-  fields = dict(section.items())
-  return settings.build(KINDS[fields.pop("kind")].stage, fields, "stages.s")
 
 
 def work(section):

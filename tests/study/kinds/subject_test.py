@@ -10,10 +10,11 @@ from unittest import mock
 import numpy as np
 import toys
 from absl.testing import absltest, parameterized
+from kind_stages import stage
 
 from robust_features import evaluate, recipes, strong_attacks
 from robust_features.study.kinds import KINDS, autoattack, step_sweep, subject
-from tests.study.kinds.reckoning_test import stage, work
+from tests.study.kinds.reckoning_test import work
 
 
 def sweep(**changes):
