@@ -259,6 +259,7 @@ class BadInputTest(parameterized.TestCase):
   @parameterized.parameters(
     ({"config": "nowhere.py"}, "'nowhere.py' does not exist;.*quickstart"),
     ({"config": "quikstart"}, "'quikstart' does not exist;.*quickstart"),
+    ({"config": "~no_one_at_all/x.py"}, "--config begins with .*, got '~no_on"),
     ({"config": "configs"}, "'configs' (is a folder|does not exist)"),
     ({"config": "quickstart:tiny"}, "unknown variant 'tiny'; there is 'smoke'"),
     ({"only": "bas"}, "--only must be one of .*'base'.*got 'bas'"),

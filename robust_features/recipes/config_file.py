@@ -15,6 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from robust_features.runtime import paths
+
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _OVERRIDE = re.compile(r"--?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 _FRACTION = re.compile(r"([^/]+)/([^/]+)")
@@ -99,7 +101,7 @@ def call(config: str, function: Any) -> Any:
 
 
 def _find(name: str) -> pathlib.Path:
-  path, known = pathlib.Path(name).expanduser(), shipped()
+  path, known = paths.resolve(name, "--config"), shipped()
   if name in known:
     return known[name]
   if path.is_dir() or not path.exists():

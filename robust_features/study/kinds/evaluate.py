@@ -130,7 +130,7 @@ def _class_report(rows: Any):
   found = [
     text for t in by_classes.values() for text in (tables.aligned(t), "")
   ]
-  return [("Accuracy of each class", found[:-1])] * bool(found)
+  return [("Accuracy of each class", found[:-1])] if found else []
 
 
 def _control_report(rows: Any):
